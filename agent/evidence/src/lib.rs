@@ -1,0 +1,9 @@
+//! Pure parsers of crash evidence: bytes in, findings out, for every OS on every OS.
+//!
+//! Nothing here opens a file, reads a clock or talks to the OS; every size and loop is bounded,
+//! and one unreadable record never hides the next.
+
+pub mod finding;
+pub mod linux;
+pub mod text;
+pub mod windows;

@@ -1,0 +1,3 @@
+//! Linux artefacts.
+
+pub mod klog;
