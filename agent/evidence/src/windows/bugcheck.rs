@@ -67,13 +67,17 @@ impl Bugcheck {
             0x50 | 0xce | 0xd5 | 0xd6 => Culprit::Parameter(3),
             0x0a | 0xd1 | 0xd3 | 0xd4 => Culprit::Parameter(4),
             0x1e | 0x3b | 0x7e | 0x8e | 0x116 => Culprit::Parameter(2),
-            0x1a | 0x4e => Culprit::Nobody("memory was damaged earlier, by whom is not kept"),
-            0x77 | 0x7a | 0x7b => Culprit::Nobody("the disk, its path or its contents failed"),
-            0x80 | 0x9c | 0x124 => Culprit::Nobody("the hardware reported the error"),
-            0x9f | 0x101 | 0x133 => {
+            0x19 | 0x1a | 0x4e | 0x109 | 0x13a => {
+                Culprit::Nobody("memory was damaged earlier, by whom is not kept")
+            }
+            0x77 | 0x7a | 0x7b | 0x154 => {
+                Culprit::Nobody("the disk, its path or its contents failed")
+            }
+            0x80 | 0x9c | 0x124 | 0x12b => Culprit::Nobody("the hardware reported the error"),
+            0x9f | 0x101 | 0x133 | 0x1ca => {
                 Culprit::Nobody("a watchdog fired; what it interrupted need not be the cause")
             }
-            0xe2 | 0x1c8 | 0x1ca | 0xdead_dead => Culprit::Nobody("the stop was asked for by hand"),
+            0xe2 | 0x1c8 | 0xdead_dead => Culprit::Nobody("the stop was asked for by hand"),
             0xef | 0xf4 | 0xc000_021a => {
                 Culprit::Nobody("a vital user-mode process ended; the kernel only noticed")
             }
@@ -124,10 +128,16 @@ const CODES: &[(u32, &str)] = &[
     (0xc9, "DRIVER_VERIFIER_IOMANAGER_VIOLATION"),
     (0xca, "PNP_DETECTED_FATAL_ERROR"),
     (0xcb, "DRIVER_LEFT_LOCKED_PAGES_IN_PROCESS"),
-    (0xce, "DRIVER_UNLOADED_WITHOUT_CANCELLING_PENDING_OPERATIONS"),
+    (
+        0xce,
+        "DRIVER_UNLOADED_WITHOUT_CANCELLING_PENDING_OPERATIONS",
+    ),
     (0xd1, "DRIVER_IRQL_NOT_LESS_OR_EQUAL"),
     (0xd3, "DRIVER_PORTION_MUST_BE_NONPAGED"),
-    (0xd4, "SYSTEM_SCAN_AT_RAISED_IRQL_CAUGHT_IMPROPER_DRIVER_UNLOAD"),
+    (
+        0xd4,
+        "SYSTEM_SCAN_AT_RAISED_IRQL_CAUGHT_IMPROPER_DRIVER_UNLOAD",
+    ),
     (0xd5, "DRIVER_PAGE_FAULT_IN_FREED_SPECIAL_POOL"),
     (0xd6, "DRIVER_PAGE_FAULT_BEYOND_END_OF_ALLOCATION"),
     (0xd8, "DRIVER_USED_EXCESSIVE_PTES"),
@@ -162,7 +172,6 @@ const CODES: &[(u32, &str)] = &[
     (0x18b, "SECURE_KERNEL_ERROR"),
     (0x1c8, "MANUALLY_INITIATED_POWER_BUTTON_HOLD"),
     (0x1ca, "SYNTHETIC_WATCHDOG_TIMEOUT"),
-    (0x10001, "HYPERVISOR_ERROR"),
     (0x20001, "HYPERVISOR_ERROR"),
     (0xc000_021a, "WINLOGON_FATAL_ERROR"),
     (0xdead_dead, "MANUALLY_INITIATED_CRASH1"),

@@ -1,12 +1,56 @@
 //! One event of a Windows log, however it was stored.
 
+use std::fmt;
+use std::str::FromStr;
+
 use evtx::Timestamp;
+use serde::{Deserialize, Serialize};
 
 /// Longest value kept of one datum, in bytes. The longest the detector reads is a list of file
 /// paths; 4 KiB hold a dozen.
 pub const VALUE_LEN_MAX: usize = 4096;
 /// Most data kept of one event: Windows Error Reporting writes 22, nothing we read more.
 pub const DATA_MAX: usize = 64;
+
+/// A moment of the writer's clock: microseconds since 1970 UTC. Shown as RFC 3339.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+pub struct EventTime(pub i64);
+
+impl EventTime {
+    /// From a FILETIME: 100 ns units since 1601 UTC. `None` for zero and beyond the calendar.
+    pub fn from_filetime(ticks: u64) -> Option<Self> {
+        const US_FROM_1601_TO_1970: i64 = 11_644_473_600_000_000;
+        let us = i64::try_from(ticks / 10)
+            .ok()?
+            .checked_sub(US_FROM_1601_TO_1970)?;
+        (ticks != 0 && Timestamp::from_microsecond(us).is_ok()).then_some(Self(us))
+    }
+
+    /// Whole seconds from `earlier` to this; negative where the clock went back.
+    pub fn seconds_since(self, earlier: Self) -> i64 {
+        self.0.saturating_sub(earlier.0) / 1_000_000
+    }
+}
+
+impl FromStr for EventTime {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let time: Timestamp = text.parse().map_err(|_| ())?;
+        Ok(Self(time.as_microsecond()))
+    }
+}
+
+impl fmt::Display for EventTime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match Timestamp::from_microsecond(self.0) {
+            Ok(time) => time.fmt(f),
+            Err(_) => f.write_str("?"),
+        }
+    }
+}
 
 /// One datum of an event: named by newer templates, positional in older ones.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -29,7 +73,7 @@ pub struct EventRecord {
     /// Position in its log: the only order relied upon.
     pub record_id: u64,
     /// The writer's clock, for people and as a tag; never for order across boots.
-    pub time: Option<Timestamp>,
+    pub time: Option<EventTime>,
     /// The log it was written to (`System`, `Application`).
     pub channel: String,
     /// The computer's name when it was written.

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use evtx::err::EvtxError;
 use evtx::{EvtxChunkData, ParserSettings};
 
 use super::detector::Detector;
@@ -28,17 +29,19 @@ struct Chunk<'a> {
     bytes: &'a [u8],
 }
 
-/// Reads a whole log: findings, and what could not be read.
-pub(super) fn read(bytes: &[u8]) -> Vec<Item> {
+/// Feeds a whole log to a detector; returns what could not be read.
+pub(super) fn feed(bytes: &[u8], detector: &mut Detector) -> Vec<Item> {
     let mut gaps = Gaps::default();
     let chunks = chunks(bytes, &mut gaps);
     let settings = Arc::new(ParserSettings::default().indent(false));
-    let mut detector = Detector::default();
+    let mut last_record_id = None;
     for chunk in &chunks {
-        read_chunk(chunk, &settings, &mut detector, &mut gaps);
+        if last_record_id.is_some_and(|last: u64| chunk.first_record_id != last.wrapping_add(1)) {
+            detector.records_lost();
+        }
+        last_record_id = read_chunk(chunk, &settings, detector, &mut gaps);
     }
-    let findings = detector.finish().into_iter().map(Item::from);
-    gaps.items.into_iter().chain(findings).collect()
+    gaps.items
 }
 
 #[derive(Default)]
@@ -63,7 +66,10 @@ fn chunks<'a>(bytes: &'a [u8], gaps: &mut Gaps) -> Vec<Chunk<'a>> {
         FILE_HEADER_LEN.min(bytes.len())
     };
     if start == bytes.len() {
-        gaps.tell("reading an event log: it ends before its first chunk", start);
+        gaps.tell(
+            "reading an event log: it ends before its first chunk",
+            start,
+        );
     }
     let mut chunks = Vec::new();
     for (index, chunk) in bytes[start..].chunks(CHUNK_LEN).enumerate() {
@@ -72,7 +78,10 @@ fn chunks<'a>(bytes: &'a [u8], gaps: &mut Gaps) -> Vec<Chunk<'a>> {
             continue; // allocated, never written
         }
         if !chunk.starts_with(CHUNK_MAGIC) {
-            gaps.tell("reading an event log: a chunk without its ElfChnk mark", offset);
+            gaps.tell(
+                "reading an event log: a chunk without its ElfChnk mark",
+                offset,
+            );
             continue;
         }
         if chunk.len() < CHUNK_LEN {
@@ -97,44 +106,66 @@ fn first_record_id(chunk: &[u8]) -> u64 {
         Some(u64::from_le_bytes(*id))
     };
     let record = chunk.get(CHUNK_HEADER_LEN..).unwrap_or_default();
-    let of_record = record.starts_with(RECORD_MAGIC).then(|| id_at(CHUNK_HEADER_LEN + 8));
-    of_record.flatten().or_else(|| id_at(24)).unwrap_or_default()
+    let of_record = record
+        .starts_with(RECORD_MAGIC)
+        .then(|| id_at(CHUNK_HEADER_LEN + 8));
+    of_record
+        .flatten()
+        .or_else(|| id_at(24))
+        .unwrap_or_default()
 }
 
+/// Reads a chunk's records and returns the id of the last one.
 fn read_chunk(
     chunk: &Chunk<'_>,
     settings: &Arc<ParserSettings>,
     detector: &mut Detector,
     gaps: &mut Gaps,
-) {
-    let mut lost = |error: &dyn std::error::Error, detector: &mut Detector| {
+) -> Option<u64> {
+    let mut lost = |error: &dyn std::error::Error, at: usize, detector: &mut Detector| {
         detector.records_lost();
         let told = format!("reading an event log: {}", chain(error));
-        gaps.tell(&told, chunk.offset);
+        gaps.tell(&told, chunk.offset + at);
     };
     let mut data = match EvtxChunkData::new(chunk.bytes.to_vec(), false) {
         Ok(data) => data,
-        Err(error) => return lost(&error, detector),
+        Err(error) => {
+            lost(&error, 0, detector);
+            return None;
+        }
     };
     let mut parsed = match data.parse(Arc::clone(settings)) {
         Ok(parsed) => parsed,
-        Err(error) => return lost(&error, detector),
+        Err(error) => {
+            lost(&error, 0, detector);
+            return None;
+        }
     };
+    let mut last_record_id = None;
     for record in parsed.iter() {
         let rendered = match record.and_then(|record| record.into_xml()) {
             Ok(rendered) => rendered,
             Err(error) => {
-                lost(&error, detector);
+                lost(&error, offset_in_chunk(&error), detector);
                 continue;
             }
         };
+        last_record_id = Some(rendered.event_record_id);
         match parse_event(&rendered.data) {
             Ok(mut event) => {
                 // The record's own header outranks what its template renders.
                 event.record_id = rendered.event_record_id;
                 detector.push(&event);
             }
-            Err(error) => lost(&error, detector),
+            Err(error) => lost(&error, 0, detector),
         }
+    }
+    last_record_id
+}
+
+fn offset_in_chunk(error: &EvtxError) -> usize {
+    match error {
+        EvtxError::FailedToReadRecordAt { offset, .. } => usize::try_from(*offset).unwrap_or(0),
+        _ => 0,
     }
 }

@@ -61,25 +61,42 @@ pub fn sniff(name: &str, head: &[u8]) -> Option<Kind> {
 /// Reads one artefact to its end. `name` is the file's name, which for a minidump is what the
 /// event log calls it. Time and memory are linear in `bytes.len()`; nothing panics.
 pub fn read(kind: Kind, name: &str, bytes: &[u8]) -> Vec<Item> {
+    if kind == Kind::EventXml {
+        return xml::read(bytes);
+    }
+    let mut detector = Detector::default();
+    let gaps = feed(kind, name, bytes, &mut detector);
+    let findings = detector.finish().into_iter().map(Item::from);
+    gaps.into_iter().chain(findings).collect()
+}
+
+/// Feeds one artefact of a machine to its detector and returns what could not be read. Given a
+/// machine's System log, then its Application log, then its dumps, the detector tells one
+/// finding a stop; events of a text are taken for one machine's.
+pub fn feed(kind: Kind, name: &str, bytes: &[u8], detector: &mut Detector) -> Vec<Item> {
     match kind {
-        Kind::EventLog => log::read(bytes),
-        Kind::EventXml => xml::read(bytes),
-        Kind::EventText => text::read(bytes),
-        Kind::Dump => dump::items(name, bytes),
+        Kind::EventLog => log::feed(bytes, detector),
+        Kind::EventXml => xml::feed(bytes, detector),
+        Kind::EventText => text::feed(bytes, detector),
+        Kind::Dump => dump::feed(name, bytes, detector),
     }
 }
 
-/// The readers of hostile bytes, by name, for the fuzzers.
+/// A reader of hostile bytes and its name.
 #[doc(hidden)]
-pub const FUZZ: &[(&str, fn(&[u8]))] = &[
+pub type Fuzz = (&'static str, fn(&[u8]));
+
+/// The readers of hostile bytes, for the fuzzers.
+#[doc(hidden)]
+pub const FUZZ: &[Fuzz] = &[
     ("windows-event-log", |bytes| {
-        log::read(bytes);
+        read(Kind::EventLog, "fuzz.evtx", bytes);
     }),
     ("windows-event-xml", |bytes| {
-        xml::read(bytes);
-        text::read(bytes);
+        read(Kind::EventXml, "fuzz.xml", bytes);
+        read(Kind::EventText, "fuzz.txt", bytes);
     }),
     ("windows-dump", |bytes| {
-        dump::items("fuzz.dmp", bytes);
+        read(Kind::Dump, "fuzz.dmp", bytes);
     }),
 ];

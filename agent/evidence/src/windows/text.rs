@@ -11,11 +11,13 @@ const ID: &str = "EventID ";
 
 /// Whether the first line is such a header.
 pub(super) fn looks_like_event(text: &str) -> bool {
-    text.lines().next().is_some_and(|line| header(line).is_some())
+    text.lines()
+        .next()
+        .is_some_and(|line| header(line).is_some())
 }
 
-/// Reads the one event of the text.
-pub(super) fn read(bytes: &[u8]) -> Vec<Item> {
+/// Feeds the one event of the text to a detector.
+pub(super) fn feed(bytes: &[u8], detector: &mut Detector) -> Vec<Item> {
     let text = xml::decode(bytes);
     let mut lines = text.lines();
     let Some(mut event) = lines.next().and_then(header) else {
@@ -33,9 +35,8 @@ pub(super) fn read(bytes: &[u8]) -> Vec<Item> {
             value: clip(line.trim(), VALUE_LEN_MAX).to_owned(),
         })
         .collect();
-    let mut detector = Detector::default();
     detector.push(&event);
-    detector.finish().into_iter().map(Item::from).collect()
+    Vec::new()
 }
 
 fn header(line: &str) -> Option<EventRecord> {

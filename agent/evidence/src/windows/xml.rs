@@ -18,9 +18,11 @@ use crate::finding::Item;
 const EVENT_LEN_MAX: usize = 1 << 20;
 /// Deepest nesting followed; Windows writes four levels.
 const DEPTH_MAX: usize = 32;
-/// Events kept of one text before the rest is refused; an evtx of the default 20 MB holds about
-/// 60,000, of which some hundreds matter.
-const EVENTS_MAX: usize = 200_000;
+/// Attributes looked at in one tag; Windows writes up to three.
+const ATTRIBUTES_MAX: usize = 16;
+/// Events kept of one text before the rest is refused; a log of the default 20 MB has some
+/// hundreds that matter.
+const EVENTS_MAX: usize = 50_000;
 /// Unreadable events told of one text.
 const ERRORS_MAX: usize = 100;
 
@@ -36,7 +38,7 @@ pub enum XmlError {
     /// Not well-formed.
     #[error("reading an event: the XML is broken")]
     Broken(#[source] quick_xml::Error),
-    /// No provider or no usable id: nothing can be matched.
+    /// Cut short, or without an id.
     #[error("reading an event: it has no {0}")]
     Lacks(&'static str),
 }
@@ -59,47 +61,67 @@ pub(super) fn decode(bytes: &[u8]) -> Cow<'_, str> {
     }
 }
 
-/// Whether text starts as events do.
+/// Whether text starts as events do: with one, or with a document or list that holds some.
 pub(super) fn looks_like_events(text: &str) -> bool {
     let text = text.trim_start();
-    text.starts_with("<Event") || (text.starts_with("<?xml") && text.contains("<Event"))
+    let wrapped = text.starts_with("<?xml") || text.starts_with("<Events");
+    next_event(text, 0).is_some_and(|at| at == 0 || wrapped)
 }
 
-/// Reads every `<Event>` of a text. Exports list the newest first, so events are put in the
-/// order of their record ids; one log's worth a computer.
+/// Reads every `<Event>` of a text, taking each computer's events for a machine's.
 pub(super) fn read(bytes: &[u8]) -> Vec<Item> {
-    let text = decode(bytes);
-    let mut items = Vec::new();
-    let mut errors = 0;
-    let mut computers: BTreeMap<String, Vec<EventRecord>> = BTreeMap::new();
-    for (kept, (offset, piece)) in pieces(&text).enumerate() {
-        if kept == EVENTS_MAX {
-            let told = format!("reading events: more than {EVENTS_MAX}, the rest is not read");
-            items.push(Item::unreadable(&told, offset as u64));
-            break;
-        }
-        match piece.and_then(parse_event) {
-            Ok(event) if Detector::wants(&event) => {
-                computers.entry(event.computer.clone()).or_default().push(event);
-            }
-            Ok(_) => {}
-            Err(error) => {
-                errors += 1;
-                if errors <= ERRORS_MAX {
-                    items.push(Item::unreadable(&chain(&error), offset as u64));
-                }
-            }
-        }
+    let (events, mut items) = events(bytes);
+    let mut computers: BTreeMap<String, Detector> = BTreeMap::new();
+    for event in &events {
+        let detector = computers.entry(event.computer.clone()).or_default();
+        detector.push(event);
     }
-    for (_, mut events) in computers {
-        events.sort_by(|a, b| (&a.channel, a.record_id).cmp(&(&b.channel, b.record_id)));
-        let mut detector = Detector::default();
-        for event in &events {
-            detector.push(event);
-        }
+    for detector in computers.into_values() {
         items.extend(detector.finish().into_iter().map(Item::from));
     }
     items
+}
+
+/// Feeds every `<Event>` of a text to one machine's detector.
+pub(super) fn feed(bytes: &[u8], detector: &mut Detector) -> Vec<Item> {
+    let (events, items) = events(bytes);
+    for event in &events {
+        detector.push(event);
+    }
+    items
+}
+
+/// The events of a text that matter, and what could not be read. Exports list the newest first,
+/// so events are put in the order of their record ids, the System log before the others, whose
+/// reports add to its stops.
+fn events(bytes: &[u8]) -> (Vec<EventRecord>, Vec<Item>) {
+    let text = decode(bytes);
+    let mut items = Vec::new();
+    let mut events = Vec::new();
+    for (offset, piece) in pieces(&text) {
+        let error = match piece.and_then(parse_event) {
+            Ok(event) if !Detector::wants(&event) => continue,
+            Ok(event) if events.len() < EVENTS_MAX => {
+                events.push(event);
+                continue;
+            }
+            Ok(_) => {
+                let told = "reading events: more than 50,000 matter, the rest is not read";
+                items.push(Item::unreadable(told, offset as u64));
+                break;
+            }
+            Err(error) => error,
+        };
+        if items.len() < ERRORS_MAX {
+            items.push(Item::unreadable(&chain(&error), offset as u64));
+        }
+    }
+    events.sort_by(|a, b| order(a).cmp(&order(b)));
+    (events, items)
+}
+
+fn order(event: &EventRecord) -> (bool, &str, u64) {
+    (event.channel != "System", &event.channel, event.record_id)
 }
 
 /// The `<Event ...>...</Event>` pieces of a text with their offsets. A piece that does not end
@@ -127,7 +149,8 @@ fn next_event(text: &str, from: usize) -> Option<usize> {
     loop {
         let at = from + text.get(from..)?.find(START)?;
         match text.as_bytes().get(at + START.len()) {
-            Some(b'>' | b'/' | b' ' | b'\t' | b'\r' | b'\n') => return Some(at),
+            // The end of the text may have cut the tag.
+            None | Some(b'>' | b'/' | b' ' | b'\t' | b'\r' | b'\n') => return Some(at),
             _ => from = at + START.len(),
         }
     }
@@ -136,7 +159,8 @@ fn next_event(text: &str, from: usize) -> Option<usize> {
 /// Reads one rendered event: the `<Event>` element, with or without an XML declaration.
 ///
 /// # Errors
-/// When it is not well-formed, too long, too deep, or names no provider or id.
+/// When it is not well-formed, too long, too deep, or has no id. An event without a provider is
+/// one that nothing matches; Windows writes such, too.
 pub fn parse_event(xml: &str) -> Result<EventRecord, XmlError> {
     if xml.len() > EVENT_LEN_MAX {
         return Err(XmlError::TooLong(xml.len()));
@@ -157,9 +181,6 @@ pub fn parse_event(xml: &str) -> Result<EventRecord, XmlError> {
             Event::Eof => break,
             Event::Comment(_) | Event::Decl(_) | Event::PI(_) | Event::DocType(_) => {}
         }
-    }
-    if walk.event.provider.is_empty() {
-        return Err(XmlError::Lacks("provider"));
     }
     if !walk.has_id {
         return Err(XmlError::Lacks("event id"));
@@ -288,7 +309,9 @@ impl Walk {
 
 /// An attribute's value, clipped, with its references resolved.
 fn attribute(tag: &BytesStart<'_>, name: &str) -> Option<String> {
-    let mut attributes = tag.attributes().flatten();
+    // Unchecked and few: the reader's search for duplicates is quadratic in their number.
+    let mut attributes = tag.attributes();
+    let mut attributes = attributes.with_checks(false).flatten().take(ATTRIBUTES_MAX);
     let attribute = attributes.find(|attribute| attribute.key.local_name().as_ref() == name)?;
     let value = attribute.normalized_value(XmlVersion::Implicit1_0).ok()?;
     Some(clip(&value, VALUE_LEN_MAX).to_owned())
