@@ -1,7 +1,29 @@
 //! Durable state behind one trait (DESIGN §7), shaped for an embedded store now and replicated SQL
 //! next. No sled or SQL type crosses it.
 
+mod any;
+mod doctor;
+mod kinds;
+mod lease;
+mod limits;
+mod mem;
+#[cfg(feature = "planted-bugs")]
+mod planted;
+mod prepared;
+mod sled;
+
 use std::future::Future;
+
+pub use any::AnyStore;
+pub use doctor::{Report, SnapshotFile, doctor};
+pub use limits::{Bounds, MAX_COMMIT_BYTES, MAX_ID_BYTES, MAX_KIND_BYTES};
+pub use mem::Mem;
+#[cfg(feature = "planted-bugs")]
+pub use planted::PlantedBug;
+pub use sled::{Disk, Options, OsDisk, Sled};
+
+/// Kind under which [`Store::put_hosts`] keeps its values; read them with `get` and `list`.
+pub const HOST_ATTRIBUTES: &str = "host-attributes";
 
 /// A key: a kind (one byte string without NUL) and an id within it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -33,7 +55,9 @@ pub struct Fence {
 /// Everything one commit does, all or nothing.
 #[derive(Debug, Clone, Default)]
 pub struct Batch {
-    /// Makes it idempotent: the same id again answers what the first did. Random, 16 bytes.
+    /// Makes it idempotent: the same id again answers what the first did. Random, 16 bytes; all
+    /// zeros is refused. Only commits that wrote are remembered ([`Bounds::requests`] of them): a
+    /// conflict or a lost fence wrote nothing, so asking again decides anew.
     pub request_id: [u8; 16],
     /// Must still be held.
     pub fence: Option<Fence>,
@@ -41,11 +65,11 @@ pub struct Batch {
     pub checks: Vec<(Key, Option<u64>)>,
     /// Writes.
     pub puts: Vec<(Key, Vec<u8>)>,
-    /// Deletions.
+    /// Deletions; done after the writes. Deleting what is not there is no error.
     pub deletes: Vec<Key>,
     /// Audit entries (JSON); each gets the next consecutive index and its RFC 6962 leaf hash.
     pub audit: Vec<Vec<u8>>,
-    /// Signals: (host, seq, bytes); idempotent by (host, seq).
+    /// Signals: (host, seq, bytes); idempotent by (host, seq): the first stays.
     pub signals: Vec<(u64, u64, Vec<u8>)>,
 }
 
@@ -65,7 +89,7 @@ pub enum Committed {
 /// Why the store could not answer.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The disk or database failed; nothing was acknowledged.
+    /// The disk or database failed, or what was asked is refused; nothing was acknowledged.
     #[error("{doing}: {why}; {next}")]
     Failed {
         /// What was being done, to what.
@@ -138,12 +162,14 @@ pub trait Store: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Vec<(Key, Versioned)>, StoreError>> + Send;
     /// One-shot, all or nothing; answers after it is durable.
     fn commit(&self, batch: Batch) -> impl Future<Output = Result<Committed, StoreError>> + Send;
-    /// Bulk idempotent writes of host attributes that need no check (last seen, facts).
+    /// Bulk idempotent writes (id, value) of host attributes that need no check (last seen, facts),
+    /// under the kind [`HOST_ATTRIBUTES`]. They are not in the change feed. Not atomic as a whole.
     fn put_hosts(
         &self,
         hosts: Vec<(Vec<u8>, Vec<u8>)>,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
-    /// Bulk idempotent signals.
+    /// Bulk idempotent signals (host, seq, bytes): the first of a (host, seq) stays. Not atomic as a
+    /// whole: after an error ask again with the same.
     fn add_signals(
         &self,
         signals: Vec<(u64, u64, Vec<u8>)>,
@@ -161,7 +187,8 @@ pub trait Store: Send + Sync + 'static {
         from: u64,
         limit: usize,
     ) -> impl Future<Output = Result<Vec<StoredAudit>, StoreError>> + Send;
-    /// Changes after `after`, in commit order without gaps.
+    /// Changes of the commits after `after`, in commit order without gaps. A page ends with a whole
+    /// commit, so it holds more than `limit` when its first commit alone does.
     fn changes(
         &self,
         after: u64,
@@ -170,7 +197,8 @@ pub trait Store: Send + Sync + 'static {
     /// Resolves when something was committed after the call (lossy: may wake for nothing).
     fn hint(&self) -> impl Future<Output = ()> + Send;
     /// Take or renew a lease; `None` while another holds it. `now_ms` and `ttl_ms` on the store's
-    /// own clock of the caller.
+    /// own clock of the caller. Renewed in time it keeps its token; taken after its end the token
+    /// grows, whoever takes it.
     fn lease(
         &self,
         name: &str,
@@ -178,7 +206,8 @@ pub trait Store: Send + Sync + 'static {
         now_ms: u64,
         ttl_ms: u64,
     ) -> impl Future<Output = Result<Option<Fence>, StoreError>> + Send;
-    /// Drop old things of a kind (`signal`, `change`, `request`, `audit` refuses) before a bound.
+    /// Drop old things of a kind (`signal`, `change`, `request`; `audit` and all else refuse) that
+    /// were written by commits with a seq below `before`; answers how many.
     fn trim(
         &self,
         kind: &'static str,

@@ -1,0 +1,58 @@
+//! A fault planted on purpose is found by the crash model.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::sync::Arc;
+
+use common::disk::{TestDisk, lay_down};
+use common::options;
+use common::workload::{check, commit};
+use ringward_store::{Bounds, Committed, Options, PlantedBug, Sled, Store};
+
+/// Crashes while a commit waits for its sync; what the check then says.
+async fn crash_before_the_sync(bug: Option<PlantedBug>) -> Result<(), String> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store");
+    let disk = Arc::new(TestDisk::new(&path));
+    let options_of_disk = Options {
+        disk: disk.clone(),
+        ..options(Bounds::default())
+    };
+    let store = Sled::open(&path, options_of_disk).unwrap();
+    for n in 1..=5 {
+        store.commit(commit(1, n)).await.unwrap();
+    }
+    store.plant(bug);
+    disk.set_gate(true);
+    let mut sixth = std::pin::pin!(store.commit(commit(1, 6)));
+    let early = tokio::select! {
+        answer = &mut sixth => Some(answer),
+        () = disk.at_gate() => None,
+    };
+    let early = match early {
+        Some(answer) => Some(answer),
+        None => tokio::select! {
+            biased;
+            answer = &mut sixth => Some(answer),
+            () = std::future::ready(()) => None,
+        },
+    };
+    disk.at_gate().await;
+    let left = lay_down(&disk.durable());
+    disk.set_gate(false);
+    let acknowledged = if matches!(early, Some(Ok(Committed::Ok(6)))) {
+        6
+    } else {
+        5
+    };
+    let after = Sled::open(left.path(), options(Bounds::default())).unwrap();
+    check(&after, 1, acknowledged, 6).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn acknowledging_before_durable_is_found() {
+    assert_eq!(crash_before_the_sync(None).await, Ok(()));
+    let found = crash_before_the_sync(Some(PlantedBug::AcknowledgeBeforeDurable)).await;
+    assert!(found.unwrap_err().contains("6 were acknowledged"));
+}
