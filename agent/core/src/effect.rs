@@ -7,8 +7,9 @@ use ringward_domain::session::ToServer;
 use ringward_domain::signal::Signal;
 use ringward_domain::{AssignmentKind, Millis, PackageName, Version};
 
-/// Something to do. Effects of one list are carried out in order; after one that fails the rest of
-/// its list is dropped and the failure comes back as an event.
+/// Something to do. Effects of one list are carried out (or, where they take long, started) in order
+/// and before the next event is told. After a ledger write that fails the rest of its list is dropped;
+/// the failure comes back as an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
     /// Write and fsync the ledger before the next effect.
@@ -27,12 +28,13 @@ pub enum Effect {
         /// Cumulative.
         through: SignalSeq,
     },
-    /// Open a session after this long (backoff and jitter included; the address list rotates).
+    /// Open a session after this long (backoff and jitter included; the address list rotates by one
+    /// with each). Replaces one still waited for.
     Connect {
         /// How long to wait first.
         after: Millis,
     },
-    /// Close the session.
+    /// Close the session; not answered by an event.
     Disconnect,
     /// Fetch, verify and stage a release; answered by `Event::Prepared`.
     Prepare {
@@ -64,9 +66,9 @@ pub enum Effect {
         /// To what.
         to: Option<Installed>,
     },
-    /// Arm the guard: from now on it counts boots.
+    /// Arm the guard: from now on it counts boots. Idempotent.
     ArmGuard,
-    /// Disarm the guard.
+    /// Disarm the guard. Idempotent.
     DisarmGuard,
     /// Reboot the host, guard armed before.
     Reboot,

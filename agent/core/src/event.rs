@@ -12,14 +12,18 @@ use ringward_domain::{Absence, BootId, Millis};
 /// What the daemon found when it started.
 #[derive(Debug, Clone)]
 pub struct Started {
-    /// This boot.
+    /// This boot. (`now` at the start is its boot-time clock.)
     pub boot: BootId,
     /// This process: random.
     pub agent_start: AgentStart,
     /// Seed of jitter and nonces: random.
     pub seed: [u8; 32],
-    /// The ledger as read from disk (the guard may have written it since).
-    pub ledger: Ledger,
+    /// The ledger as read from disk (the guard may have written it since); `None` where it cannot
+    /// be trusted (written by a newer version, damaged): the agent then reports and takes no orders.
+    pub ledger: Option<Ledger>,
+    /// Manifest of the release that the ledger's attempt switched to, as kept beside its tree: it
+    /// names the probes. `None` where there is none; a trial without it earns no soak.
+    pub trial_manifest: Option<Box<Manifest>>,
     /// What the slots hold, read from the slots themselves.
     pub slots: Vec<PackageObserved>,
     /// Facts of the host.
@@ -37,7 +41,8 @@ pub struct Started {
 pub enum Event {
     /// The session is open; the machine says Hello.
     Connected,
-    /// The session ended; the machine asks for a new one in due time.
+    /// The session ended or could not be opened; the machine asks for a new one in due time. Not
+    /// sent for a session that the machine itself ended by `Effect::Disconnect`.
     Disconnected,
     /// A message came.
     Message(ToAgent),
@@ -54,8 +59,14 @@ pub enum Event {
     },
     /// `Effect::Switch` or `Effect::Revert` was carried out, or failed and changed nothing.
     Switched(Result<(), SwitchFailure>),
-    /// A ledger write failed: nothing after it in its list was carried out.
+    /// A ledger write failed: nothing after it in its list was carried out. Told before any other
+    /// event.
     LedgerFailed,
+    /// `Effect::Spool` of this seq failed: it is not in the spool, and the seq is free again.
+    SpoolFailed {
+        /// Which.
+        seq: SignalSeq,
+    },
     /// A round of probes ended: the names of those that failed.
     Probes {
         /// Empty when all passed.
@@ -70,7 +81,9 @@ pub enum Event {
         /// Time asleep, by the boot-time clock against the awake clock.
         slept: Millis,
     },
-    /// Neither server nor gateway can be reached (`false`) or one of them can (`true`).
+    /// Neither server nor gateway can be reached (`false`) or one of them can (`true`). `false` is
+    /// only told where this host's gateway is known to answer: where it never does, losing the
+    /// server alone would look like losing the network.
     NetworkReachable(bool),
     /// A person or the OS stops the daemon.
     Stopping,
