@@ -2,6 +2,20 @@
 //!
 //! [`Control`](control::Control) is the whole: `handle(event, now) -> effects`. `now` is the fleet
 //! clock. Everything a list of effects puts must be durable before anything it sends is sent.
+//! [`Rollout`](rollout::Rollout) is the machine of one rollout and can be driven alone.
 
+
+pub mod control;
 pub mod event;
+pub mod evidence;
+pub mod host;
+pub mod planted;
+pub mod policy;
 pub mod record;
+pub mod release;
+pub mod rollout;
+pub mod salt;
+pub mod selector;
+pub mod stats;
+pub mod verdict;
+pub mod window;

@@ -1,14 +1,18 @@
 //! What the server writes down, one record a thing. Unknown fields are ignored on reading, new ones
 //! have defaults, so that version N-1 reads what N wrote.
 
-use ringward_domain::HostId;
-use ringward_domain::ids::{ReleaseDigest, RolloutId};
+use crate::host::HostRecord;
+use crate::release::ReleaseRecord;
+use crate::rollout::record::{CohortRecord, MemberRecord, RolloutRecord};
+use ringward_domain::command::{Action, Outcome};
+use ringward_domain::ids::{Epoch, Generation, ReleaseDigest, RequestId, RolloutId};
+use ringward_domain::{HostId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// Key of a record.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum RecordKey {
-    /// Epoch, generation reserve, andon, policy in force.
+    /// Epoch, generation reserve, andon, policy in force, fleet clock.
     Control,
     /// A host.
     Host(HostId),
@@ -16,10 +20,79 @@ pub enum RecordKey {
     Release(ReleaseDigest),
     /// A rollout with its rings and evidence.
     Rollout(RolloutId),
-    /// A host's part in a rollout.
+    /// A part of a rollout's members in the order of exposure, frozen at its start.
+    Cohort(RolloutId, u32),
+    /// A host's part in a rollout, once it differs from how it started.
     Member(RolloutId, HostId),
+    /// A command carried out.
+    Request(RequestId),
 }
 
-/// A record. The owner of `Control` fills the variants' types.
+/// A record.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub enum Record {}
+pub enum Record {
+    /// See [`RecordKey::Control`].
+    Control(Box<ControlRecord>),
+    /// See [`RecordKey::Host`].
+    Host(Box<HostRecord>),
+    /// See [`RecordKey::Release`].
+    Release(Box<ReleaseRecord>),
+    /// See [`RecordKey::Rollout`].
+    Rollout(Box<RolloutRecord>),
+    /// See [`RecordKey::Cohort`].
+    Cohort(Box<CohortRecord>),
+    /// See [`RecordKey::Member`].
+    Member(Box<MemberRecord>),
+    /// See [`RecordKey::Request`].
+    Request(Box<RequestRecord>),
+}
+
+impl Record {
+    /// Where it is kept.
+    #[must_use]
+    pub fn key(&self) -> RecordKey {
+        match self {
+            Self::Control(_) => RecordKey::Control,
+            Self::Host(host) => RecordKey::Host(host.id),
+            Self::Release(release) => RecordKey::Release(release.release),
+            Self::Rollout(rollout) => RecordKey::Rollout(rollout.id),
+            Self::Cohort(cohort) => RecordKey::Cohort(cohort.rollout, cohort.part),
+            Self::Member(member) => RecordKey::Member(member.rollout, member.member.host),
+            Self::Request(request) => RecordKey::Request(request.request),
+        }
+    }
+}
+
+/// The server's own state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ControlRecord {
+    /// Raised by a person's restore of the server.
+    pub epoch: Epoch,
+    /// Generations below this one may have been sent; a restart goes on from here.
+    pub generation_reserved: Generation,
+    /// Every rollout but rollbacks is paused.
+    pub andon: bool,
+    /// The ring policy in force, as its text.
+    pub policy: String,
+    /// The fleet clock when this was written; it never resumes below.
+    pub clock: Timestamp,
+    /// Number of the next rollout: orders them by their start.
+    #[serde(default)]
+    pub next_rollout: u64,
+    /// Number of the next command: the oldest ones are forgotten.
+    #[serde(default)]
+    pub next_request: u64,
+}
+
+/// A command carried out, and what it answered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RequestRecord {
+    /// Its id.
+    pub request: RequestId,
+    /// Orders commands by when they were carried out.
+    pub number: u64,
+    /// What was asked for: the same id with another action is refused.
+    pub action: Action,
+    /// What was answered.
+    pub outcome: Outcome,
+}

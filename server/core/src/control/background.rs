@@ -1,0 +1,151 @@
+//! The control group: what happens to hosts that nothing is rolled out to, at the same time
+//! (DESIGN §4). Reboots and host-days are its units; failure signals and hosts that do not return
+//! are its failures.
+
+use super::Control;
+use crate::rollout::Status;
+use ringward_domain::host::HostState;
+use ringward_domain::ids::RolloutId;
+use ringward_domain::signal::Signal;
+use ringward_domain::{AssignmentKind, HostId, Millis, Timestamp};
+use std::collections::BTreeSet;
+
+const DAY: Millis = Millis::hours(24);
+
+/// Clocks and counts of the control group.
+#[derive(Debug)]
+pub(super) struct Background {
+    /// Host-time is counted up to here.
+    counted_to: Timestamp,
+    /// Control hosts with a session now.
+    present: u64,
+    /// When hosts become controls again.
+    exposed: BTreeSet<(Timestamp, HostId)>,
+    /// Control hosts gone without a word, and when that counts as a failure to return.
+    gone: BTreeSet<(Timestamp, HostId)>,
+    /// Planning wanted at that time.
+    plan_at: Option<Timestamp>,
+}
+
+impl Background {
+    pub(super) fn new(now: Timestamp) -> Self {
+        Self { counted_to: now, present: 0, exposed: BTreeSet::new(), gone: BTreeSet::new(), plan_at: None }
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Timestamp> {
+        let first = |set: &BTreeSet<(Timestamp, HostId)>| set.first().map(|(at, _)| *at);
+        [first(&self.exposed), first(&self.gone), self.plan_at].into_iter().flatten().min()
+    }
+}
+
+impl Control {
+    /// After a restart: plan again once the agents had time to come back.
+    pub(super) fn plan_when_agents_had_time(&mut self) {
+        let longest = self.rollouts.values().map(|r| r.pace.restart_grace).max();
+        self.background.plan_at = longest.map(|grace| self.now + grace);
+        let exposed = self.hosts.values().filter(|h| h.exposed_until > self.now).map(|h| (h.exposed_until, h.record.id));
+        self.background.exposed = exposed.collect();
+    }
+
+    /// Control time is counted before anything of this moment changes it.
+    pub(super) fn background_tick(&mut self) {
+        self.count_time();
+        let now = self.now;
+        if self.background.plan_at.is_some_and(|at| at <= now) {
+            self.background.plan_at = None;
+            self.want_plan();
+        }
+        while let Some((_, id)) = self.background.exposed.first().copied().filter(|(at, _)| *at <= now) {
+            self.background.exposed.pop_first();
+            self.recount(id);
+        }
+        while let Some((_, id)) = self.background.gone.first().copied().filter(|(at, _)| *at <= now) {
+            self.background.gone.pop_first();
+            if let Some(host) = self.hosts.get_mut(&id) {
+                host.gone_at = None;
+            }
+            self.count_control(1.0, 1);
+        }
+    }
+
+    fn count_time(&mut self) {
+        let passed = self.now.since(self.background.counted_to);
+        self.background.counted_to = self.now;
+        let days = passed.0 as f64 / DAY.0 as f64 * self.background.present as f64;
+        if days > 0.0 {
+            self.count_control(days, 0);
+        }
+    }
+
+    fn count_control(&mut self, units: f64, failures: u64) {
+        let runs = |status: &Status| matches!(status, Status::Running | Status::Held(_) | Status::Paused(_));
+        let live: Vec<RolloutId> = self.rollouts.values().filter(|r| r.spec.kind == AssignmentKind::Install && runs(r.status())).map(|r| r.id).collect();
+        for id in live {
+            if let Some(rollout) = self.rollouts.get_mut(&id) {
+                rollout.control(units, failures);
+                if rollout.changed() {
+                    self.out.rollouts.insert(id);
+                }
+            }
+        }
+    }
+
+    /// A host has a session again.
+    pub(super) fn control_returned(&mut self, id: HostId, rebooted: bool) {
+        let gone = self.hosts.get_mut(&id).and_then(|host| host.gone_at.take());
+        if let Some(at) = gone {
+            self.background.gone.remove(&(at, id));
+        }
+        let unexposed = self.hosts.get(&id).is_some_and(|host| host.exposed_until <= self.now);
+        if rebooted && unexposed {
+            self.count_control(1.0, 0);
+        }
+        self.recount(id);
+    }
+
+    /// A session ended; without announcement the host has to come back in time.
+    pub(super) fn control_gone(&mut self, id: HostId) {
+        let at = self.now + self.policy.pace.silence_reboot;
+        if let Some(host) = self.hosts.get_mut(&id)
+            && host.in_control
+            && host.absent.is_none()
+        {
+            host.gone_at = Some(at);
+            self.background.gone.insert((at, id));
+        }
+        self.recount(id);
+    }
+
+    /// A host began a release: it is no control until then.
+    pub(super) fn control_exposed(&mut self, id: HostId, until: Timestamp) {
+        if let Some(host) = self.hosts.get_mut(&id) {
+            self.background.exposed.remove(&(host.exposed_until, id));
+            host.exposed_until = host.exposed_until.max(until);
+            self.background.exposed.insert((host.exposed_until, id));
+        }
+        self.recount(id);
+    }
+
+    /// A control host said something of itself.
+    pub(super) fn control_heard(&mut self, id: HostId, signal: &Signal) {
+        if signal.kind.is_failure() && self.hosts.get(&id).is_some_and(|host| host.in_control) {
+            self.count_control(0.0, 1);
+        }
+    }
+
+    /// Whether a host counts as control is decided anew.
+    pub(super) fn recount(&mut self, id: HostId) {
+        self.count_time();
+        let now = self.now;
+        let Some(host) = self.hosts.get_mut(&id) else {
+            return;
+        };
+        let is = host.session.is_some() && host.record.state == HostState::Active && host.exposed_until <= now;
+        match (host.in_control, is) {
+            (false, true) => self.background.present += 1,
+            (true, false) => self.background.present = self.background.present.saturating_sub(1),
+            _ => {}
+        }
+        host.in_control = is;
+    }
+}

@@ -1,0 +1,174 @@
+//! One host as the server knows it.
+
+use ringward_domain::absence::Absence;
+use ringward_domain::host::{Facts, HostState, Labels};
+use ringward_domain::ids::{AgentStart, BootId, ReleaseDigest, RolloutId, Sha256, SignalSeq};
+use ringward_domain::observed::{Observed, PackageObserved};
+use ringward_domain::signal::Signal;
+use ringward_domain::{Desired, HostId, Millis, PackageName, Timestamp};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeSet, VecDeque};
+
+/// Newest signals kept in memory for people.
+pub const SIGNALS_SHOWN_MAX: usize = 50;
+/// Boots of one host remembered, to tell an old signal from a new one.
+const BOOTS_MAX: usize = 8;
+
+/// What is written down of a host. Sessions, heartbeats and preparations are not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostRecord {
+    /// Issued at enrolment.
+    pub id: HostId,
+    /// Where it stands.
+    pub state: HostState,
+    /// Facts it reported last.
+    pub facts: Facts,
+    /// Labels the server assigned.
+    #[serde(default)]
+    pub labels: Labels,
+    /// SHA-256 of its certificate's public key.
+    #[serde(default)]
+    pub key: Option<Sha256>,
+    /// Agent version it reported last.
+    #[serde(default)]
+    pub agent_version: String,
+    /// Fleet clock at its enrolment.
+    #[serde(default)]
+    pub enrolled_at: Timestamp,
+    /// Takes no changes, by a person's word.
+    #[serde(default)]
+    pub frozen: bool,
+    /// What it ran when it was heard last.
+    #[serde(default)]
+    pub packages: Vec<PackageObserved>,
+    /// Releases barred on it: it went back from them by itself.
+    #[serde(default)]
+    pub bars: BTreeSet<ReleaseDigest>,
+    /// Releases whose bar a person lifted; kept until the host's own bar is gone.
+    #[serde(default)]
+    pub lifted: BTreeSet<ReleaseDigest>,
+    /// Signals up to and with this seq are durable.
+    #[serde(default)]
+    pub signals_through: SignalSeq,
+}
+
+/// One session with a host.
+#[derive(Debug, Clone)]
+pub struct Session {
+    /// The running boot.
+    pub boot: BootId,
+    /// The running agent process.
+    pub agent_start: AgentStart,
+    /// Boot-time clock of the host, and the fleet clock when it was told.
+    pub boottime: (Millis, Timestamp),
+    /// First signal that the host has not spooled yet, as far as known.
+    pub next_signal: SignalSeq,
+    /// Newest desired state sent in this session, and when.
+    pub sent: Option<(Desired, Timestamp)>,
+    /// First seq of a batch after a gap, how often it came, and since when.
+    pub signal_gap: Option<(SignalSeq, u32, Timestamp)>,
+}
+
+/// A host with what is known of it now.
+#[derive(Debug, Clone)]
+pub struct Host {
+    /// What is written down.
+    pub record: HostRecord,
+    /// The session, if there is one.
+    pub session: Option<Session>,
+    /// What it observes; the packages of the record until it is heard of.
+    pub observed: Observed,
+    /// Boots seen, newest last.
+    pub boots: VecDeque<BootId>,
+    /// Announced absence, not over yet.
+    pub absent: Option<Absence>,
+    /// Heard of last; `None` since the server started.
+    pub last_heard: Option<Timestamp>,
+    /// Rollouts it is a member of that are still looked after, oldest first.
+    pub rollouts: Vec<RolloutId>,
+    /// Rollouts in which it holds a grant or an unresolved exposure.
+    pub trials: BTreeSet<RolloutId>,
+    /// Exposed to something until then; later it is a control again.
+    pub exposed_until: Timestamp,
+    /// A control host gone without a word: when that counts as a failure to return.
+    pub gone_at: Option<Timestamp>,
+    /// Counted among the control hosts now.
+    pub in_control: bool,
+    /// Newest signals, newest first.
+    pub signals: VecDeque<Signal>,
+}
+
+impl Host {
+    /// From its record, without a session.
+    #[must_use]
+    pub fn new(record: HostRecord) -> Self {
+        let observed = Observed { packages: record.packages.clone(), ..Observed::default() };
+        Self {
+            record,
+            session: None,
+            observed,
+            boots: VecDeque::new(),
+            absent: None,
+            last_heard: None,
+            rollouts: Vec::new(),
+            trials: BTreeSet::new(),
+            exposed_until: Timestamp::default(),
+            gone_at: None,
+            in_control: false,
+            signals: VecDeque::new(),
+        }
+    }
+
+    /// What it runs of a package.
+    #[must_use]
+    pub fn package(&self, package: &PackageName) -> Option<&PackageObserved> {
+        self.observed.packages.iter().find(|p| p.package == *package)
+    }
+
+    /// Whether the release is barred on this very host.
+    #[must_use]
+    pub fn bars(&self, release: &ReleaseDigest) -> bool {
+        let own = self.record.bars.contains(release) || self.observed.bars.contains(release);
+        own && !self.record.lifted.contains(release)
+    }
+
+    /// Notes the boot it runs; `true` if that is another than the newest known.
+    pub fn saw_boot(&mut self, boot: BootId) -> bool {
+        let known = self.boots.back().copied();
+        if known == Some(boot) {
+            return false;
+        }
+        self.boots.push_back(boot);
+        if self.boots.len() > BOOTS_MAX {
+            self.boots.pop_front();
+        }
+        known.is_some()
+    }
+
+    /// Boot-time clock of the host at `now`, as far as it can be known.
+    #[must_use]
+    pub fn boottime(&self, now: Timestamp) -> Millis {
+        self.session.as_ref().map_or(Millis::ZERO, |s| s.boottime.0 + now.since(s.boottime.1))
+    }
+
+    /// Keeps a signal for people.
+    pub fn show_signal(&mut self, signal: Signal) {
+        self.signals.push_front(signal);
+        self.signals.truncate(SIGNALS_SHOWN_MAX);
+    }
+
+    /// The redundancy group it belongs to, as a number; zero for none.
+    #[must_use]
+    pub fn group(&self) -> u64 {
+        group_of(&self.record.labels)
+    }
+}
+
+/// The redundancy group of these labels as a number; zero for none.
+#[must_use]
+pub fn group_of(labels: &Labels) -> u64 {
+    match labels.get("group") {
+        None => 0,
+        Some(name) => crate::salt::derived_id("ringward group v1\n", name.as_bytes()).max(1),
+    }
+}

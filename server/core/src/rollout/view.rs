@@ -1,0 +1,146 @@
+//! What people read of a rollout. "Not now" always has its reason.
+
+use super::member::{Ending, Invite, Member, Readiness, Stage};
+use super::ring::{Bucket, Ring};
+use super::{Rollout, Status};
+use ringward_domain::report::{MemberState, MemberView, RingState, RingView, RolloutView, WaitWhy};
+use ringward_domain::{HostId, Timestamp};
+use std::collections::BTreeMap;
+
+/// Hosts listed by name at most.
+const NAMED_MAX: usize = 1000;
+
+impl Rollout {
+    /// The whole rollout. `hostname` tells a host's name.
+    #[must_use]
+    pub fn view(&self, hostname: &dyn Fn(HostId) -> String, now: Timestamp) -> RolloutView {
+        let named = |wanted: &dyn Fn(&Member) -> bool| {
+            let found = self.members.iter().filter(|m| wanted(m)).take(NAMED_MAX);
+            found.map(|m| self.member_view(m, hostname, now)).collect()
+        };
+        RolloutView {
+            id: self.id,
+            kind: self.spec.kind,
+            package: self.spec.package.clone(),
+            version: self.spec.version.clone(),
+            release: self.spec.release,
+            leaves: self.spec.leaves.as_ref().map(|(_, version)| version.clone()),
+            state: self.shown_state(),
+            state_reason: self.state_reason(now),
+            started_unix_ms: self.spec.started_unix_ms,
+            started_by: self.spec.started_by.clone(),
+            reason: self.spec.reason.clone(),
+            rings: self.ring_views(now),
+            verdict: self.verdict(now),
+            silent_hosts: named(&|m| matches!(m.stage, Stage::Ended(Ending::Silent, _))),
+            failed_hosts: named(&|m| matches!(m.stage, Stage::Ended(Ending::Failed(_) | Ending::Reverted(_), _))),
+            evidence_to_halt_ms: self.evidence_to_halt_ms,
+            notes: self.pace.notes(),
+        }
+    }
+
+    fn shown_state(&self) -> ringward_domain::report::RolloutState {
+        match &self.status {
+            Status::Running | Status::Held(_) => self.not_exposing().unwrap_or(self.status.state()),
+            status => status.state(),
+        }
+    }
+
+    fn state_reason(&self, now: Timestamp) -> String {
+        match &self.status {
+            Status::Running if self.not_exposing().is_some() => "every rollout is paused (stop-all); rollbacks go on".to_owned(),
+            Status::Running if self.starting(now) => WaitWhy::ServerStarting.to_string(),
+            Status::Running | Status::Completed => String::new(),
+            Status::Held(_) => self.verdict(now).sentence,
+            Status::Halted(_, sentence) => sentence.clone(),
+            Status::Paused(reason) | Status::Aborted(reason) => reason.clone(),
+        }
+    }
+
+    fn ring_views(&self, now: Timestamp) -> Vec<RingView> {
+        let mut waits: Vec<BTreeMap<WaitWhy, u64>> = vec![BTreeMap::new(); self.rings.len()];
+        for (i, member) in self.members.iter().enumerate().filter(|(_, m)| matches!(m.stage, Stage::Waiting)) {
+            *waits[member.ring].entry(self.wait(i, now)).or_default() += 1;
+        }
+        let rings = self.rings.iter().zip(waits).enumerate();
+        rings.map(|(i, (ring, waits))| self.ring_view(i, ring, waits)).collect()
+    }
+
+    fn ring_view(&self, i: usize, ring: &Ring, waits: BTreeMap<WaitWhy, u64>) -> RingView {
+        let state = match i.cmp(&self.current) {
+            std::cmp::Ordering::Less => RingState::Complete,
+            std::cmp::Ordering::Equal => RingState::Open,
+            std::cmp::Ordering::Greater => RingState::Waiting,
+        };
+        let open = state == RingState::Open && self.not_exposing().is_none();
+        let mut waits: Vec<(WaitWhy, u64)> = waits.into_iter().collect();
+        waits.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+        RingView {
+            name: ring.record.name.clone(),
+            state,
+            members: ring.members,
+            in_flight: ring.in_flight + ring.express,
+            window: if open { self.window } else { 0 },
+            waiting: ring.count(Bucket::Waiting),
+            soaking: ring.count(Bucket::Soaking),
+            confirmed: ring.count(Bucket::Confirmed),
+            already_there: ring.count(Bucket::AlreadyThere),
+            failed: ring.count(Bucket::Failed),
+            reverted: ring.count(Bucket::Reverted),
+            silent: ring.count(Bucket::Silent),
+            deferred: ring.count(Bucket::Deferred),
+            refused: ring.count(Bucket::Refused),
+            away: ring.count(Bucket::Away),
+            stragglers: if state == RingState::Complete { ring.count(Bucket::Waiting) } else { 0 },
+            waits,
+        }
+    }
+
+    /// One member as people read it.
+    #[must_use]
+    pub fn member_view(&self, member: &Member, hostname: &dyn Fn(HostId) -> String, now: Timestamp) -> MemberView {
+        MemberView {
+            host: member.host,
+            hostname: hostname(member.host),
+            state: self.state_of(member, now),
+            late: member.late,
+            nonce: member.nonce(),
+            for_ms: now.since(member.since),
+        }
+    }
+
+    /// How a member stands, with the reason of every wait.
+    #[must_use]
+    pub fn state_of(&self, member: &Member, now: Timestamp) -> MemberState {
+        match &member.stage {
+            Stage::Waiting => match self.member_index(member.host) {
+                Some(i) => MemberState::Waiting(self.wait(i, now)),
+                None => MemberState::Waiting(WaitWhy::NotItsTurn),
+            },
+            Stage::AlreadyThere => MemberState::AlreadyThere,
+            Stage::Refused(why) => MemberState::Refused(*why),
+            Stage::Granted(_) => MemberState::Granted,
+            Stage::Exposed(exposure) => exposure.state(),
+            Stage::Deferred(why) => MemberState::Deferred(*why),
+            Stage::Ended(ending, _) => match ending {
+                Ending::Confirmed => MemberState::Confirmed,
+                Ending::Failed(why) => MemberState::Failed(*why),
+                Ending::Reverted(why) => MemberState::Reverted(*why),
+                Ending::Silent => MemberState::Silent,
+                Ending::RolledBack => MemberState::Reverted(ringward_domain::ledger::RevertWhy::Ordered),
+            },
+        }
+    }
+
+    fn wait(&self, i: usize, now: Timestamp) -> WaitWhy {
+        let readiness = self.members[i].readiness;
+        // Whether the host is there matters first, then whether its turn has come, then the rest.
+        match readiness {
+            Readiness::Ready => self.why_not(i, None, now).unwrap_or(match self.members[i].invite {
+                Invite::None | Invite::Lapsed => WaitWhy::NotItsTurn,
+                Invite::Until(_) => WaitWhy::Preparing,
+            }),
+            other => other.wait().unwrap_or(WaitWhy::NotItsTurn),
+        }
+    }
+}
