@@ -1,0 +1,20 @@
+//! Compiles the protocol with a compiler written in Rust, so that a build needs no `protoc`.
+
+use std::error::Error;
+
+const PROTOS: [&str; 3] = [
+    "ringward/v1/types.proto",
+    "ringward/v1/agent.proto",
+    "ringward/v1/admin.proto",
+];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    for proto in PROTOS {
+        println!("cargo::rerun-if-changed={proto}");
+    }
+    let files = protox::compile(PROTOS, ["."])?;
+    tonic_prost_build::configure()
+        .btree_map(".")
+        .compile_fds(files)?;
+    Ok(())
+}
