@@ -1,0 +1,41 @@
+//! `cargo xtask demo`: builds the real programs and hands over to `ringward-demo`.
+
+use crate::build;
+use anyhow::Result;
+use std::path::PathBuf;
+use std::process::Command;
+
+#[derive(clap::Args, Default)]
+pub struct Args {
+    /// End by itself and judge the outcome instead of leaving the server running
+    #[arg(long)]
+    pub headless: bool,
+    /// Write the outcome as JSON
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Keep the demo's folder (default: a new temporary one, removed at the end)
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+}
+
+pub fn run(args: &Args) -> Result<()> {
+    let programs = build::binaries(&[
+        "ringward-server",
+        "ringward-agent",
+        "ringward-guard",
+        "ringwardctl",
+        "ringward-fleet",
+        "ringward-demo",
+    ])?;
+    let mut demo = Command::new(programs.join("ringward-demo"));
+    demo.arg("--programs").arg(&programs);
+    if args.headless {
+        demo.arg("--headless");
+    }
+    for (flag, path) in [("--json", &args.json), ("--dir", &args.dir)] {
+        if let Some(path) = path {
+            demo.arg(flag).arg(path);
+        }
+    }
+    build::run(&mut demo)
+}
