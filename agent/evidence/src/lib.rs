@@ -4,6 +4,10 @@
 //! and one unreadable record never hides the next.
 
 pub mod finding;
+#[doc(hidden)]
+pub mod fuzz;
+pub mod inspect;
 pub mod linux;
+pub mod source;
 pub mod text;
 pub mod windows;

@@ -50,6 +50,8 @@ pub enum Step {
     Became,
     /// `page last allocated via`.
     PageOrigin,
+    /// A bare function name behind these words.
+    Named(&'static str),
     /// All frames up to the next trace or to the row the following step looks for.
     Stack,
 }
@@ -72,7 +74,7 @@ pub struct Plan {
     pub steps: &'static [Step],
     /// Another walk where the first one finds nobody.
     pub otherwise: &'static [Step],
-    /// Further helpers of this shape: names that contain one of these.
+    /// Further helpers of this shape: names that contain one of these; `^` and `$` anchor.
     pub helpers: &'static [&'static str],
     /// The choice.
     pub choice: Choice,
@@ -90,7 +92,7 @@ pub struct Blamed {
 }
 
 /// Most candidates looked at.
-const CANDIDATES_MAX: usize = 128;
+const CANDIDATES_MAX: usize = super::incident::ROWS_MAX;
 
 /// Finds the function to blame; the header is row 0.
 #[must_use]
@@ -154,10 +156,23 @@ fn keep(plan: &Plan, found: &mut Vec<Frame>, taken: Vec<Frame>) {
     let named_by_kernel = plan.steps.len() == 1 && plan.steps != [Step::Stack];
     for frame in taken {
         let helper = !named_by_kernel
-            && (helpers::is_helper(&frame.function) || plan.helpers.iter().any(|name| frame.function.contains(name)));
+            && (helpers::is_helper(&frame.function)
+                || plan
+                    .helpers
+                    .iter()
+                    .any(|rule| is_further_helper(rule, &frame.function)));
         if !helper && found.len() < CANDIDATES_MAX && found.last() != Some(&frame) {
             found.push(frame);
         }
+    }
+}
+
+/// `^start`, `end$`, or anywhere in the name.
+fn is_further_helper(rule: &str, function: &str) -> bool {
+    match (rule.strip_prefix('^'), rule.strip_suffix('$')) {
+        (Some(start), _) => function.starts_with(start),
+        (None, Some(end)) => function.ends_with(end),
+        (None, None) => function.contains(rule),
     }
 }
 
@@ -169,21 +184,39 @@ fn fits(step: Step, body: &Body) -> Option<Vec<Frame>> {
         Step::Instruction => match &body.row {
             Row::Instruction(frame) => Some(frame.iter().cloned().collect()),
             // powerpc prints the interrupted function in a separator.
-            _ if text.contains("--- interrupt: ") => Some(after_word(text, " at ").into_iter().collect()),
+            _ if text.contains("--- interrupt: ") => {
+                Some(after_word(text, " at ").into_iter().collect())
+            }
             _ => None,
         },
         Step::Trace => (body.row == Row::Trace).then(Vec::new),
-        Step::LeakTrace => (body.row == Row::SideTrace && text.contains("backtrace")).then(Vec::new),
+        Step::LeakTrace => {
+            (body.row == Row::SideTrace && text.contains("backtrace")).then(Vec::new)
+        }
         Step::LockSite => lock_site(text).map(|frame| vec![frame]),
         Step::Site => site(text).map(|frame| vec![frame]),
-        Step::TimerEntry => (text.contains("apic_timer_interrupt") && body.row != Row::Doubtful).then(Vec::new),
+        Step::TimerEntry => (text.contains("apic_timer_interrupt")
+            && !matches!(body.row, Row::Doubtful(_)))
+        .then(Vec::new),
         Step::InterruptEntry => (["apic_timer_interrupt", "Exception stack", "el1h_64_irq"]
             .iter()
             .any(|entry| text.contains(entry))
-            && body.row != Row::Doubtful)
-            .then(Vec::new),
+            && !matches!(body.row, Row::Doubtful(_)))
+        .then(Vec::new),
         Step::Became => (text.contains("which became ") && text.contains(" at:")).then(Vec::new),
         Step::PageOrigin => text.contains("page last allocated").then(Vec::new),
+        Step::Named(words) => {
+            let (_, rest) = text.split_once(words)?;
+            let end = rest
+                .find(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+                .unwrap_or(rest.len());
+            let function = frame::name(&rest[..end])
+                .filter(|name| !name.starts_with(|c: char| c.is_ascii_digit()))?;
+            Some(vec![Frame {
+                function,
+                module: None,
+            }])
+        }
         Step::Stack => None,
     }
 }
@@ -204,7 +237,8 @@ fn site(text: &str) -> Option<Frame> {
 }
 
 fn after_word(text: &str, word: &str) -> Option<Frame> {
-    text.split_once(word).and_then(|(_, rest)| function_at(rest))
+    text.split_once(word)
+        .and_then(|(_, rest)| function_at(rest))
 }
 
 /// A function at the start of the text: `[<addr>] name+0x..`, `name.part.3`, never a bare word.
@@ -224,22 +258,79 @@ fn function_at(text: &str) -> Option<Frame> {
 /// Where work is handed to a subsystem: beyond it the loop's owner is not in the stack any more.
 /// A name counts where it contains one of these.
 const DISPATCH: &[&str] = &[
-    "process_one_work", "do_syscall_", "do_fast_syscall_", "sysenter_dispatch", "tracesys_phase2",
-    "el0_svc_handler", "invoke_syscall", "ret_fast_syscall", "netif_receive_skb", "do_softirq", "call_timer_fn",
-    "_run_timers", "run_timer_softirq", "hrtimer_run", "run_ksoftirqd", "smpboot_thread_fn",
-    "start_secondary", "cpu_startup_entry", "ret_from_fork", "vfs_write", "vfs_read", "vfs_iter_read",
-    "vfs_iter_write", "do_iter_read", "do_iter_write", "call_read_iter", "call_write_iter", "new_sync_read",
-    "new_sync_write", "vfs_ioctl", "ksys_ioctl", "compat_ioctl", "compat_sys_ioctl", "blkdev_driver_ioctl",
-    "blkdev_ioctl", "mmap_region", "do_mmap", "do_dentry_open", "vfs_open", "kernel_setsockopt",
-    "sock_common_setsockopt", "kernel_listen", "sk_common_release", "kernel_accept", "__do_fault",
-    "do_page_fault", "__fput", "task_work_run", "exit_to_usermode", "smp_call_function", "tasklet_action",
+    "process_one_work",
+    "do_syscall_",
+    "do_fast_syscall_",
+    "sysenter_dispatch",
+    "tracesys_phase2",
+    "el0_svc_handler",
+    "invoke_syscall",
+    "ret_fast_syscall",
+    "netif_receive_skb",
+    "do_softirq",
+    "call_timer_fn",
+    "_run_timers",
+    "run_timer_softirq",
+    "hrtimer_run",
+    "run_ksoftirqd",
+    "smpboot_thread_fn",
+    "start_secondary",
+    "cpu_startup_entry",
+    "ret_from_fork",
+    "vfs_write",
+    "vfs_read",
+    "vfs_iter_read",
+    "vfs_iter_write",
+    "do_iter_read",
+    "do_iter_write",
+    "call_read_iter",
+    "call_write_iter",
+    "new_sync_read",
+    "new_sync_write",
+    "vfs_ioctl",
+    "ksys_ioctl",
+    "compat_ioctl",
+    "compat_sys_ioctl",
+    "blkdev_driver_ioctl",
+    "blkdev_ioctl",
+    "mmap_region",
+    "do_mmap",
+    "do_dentry_open",
+    "vfs_open",
+    "kernel_setsockopt",
+    "sock_common_setsockopt",
+    "kernel_listen",
+    "sk_common_release",
+    "kernel_accept",
+    "__do_fault",
+    "do_page_fault",
+    "__fput",
+    "task_work_run",
+    "exit_to_usermode",
+    "smp_call_function",
+    "tasklet_action",
     "tasklet_hi_action",
 ];
 /// The same, where the name starts with one of these.
 const DISPATCH_STARTS: &[&str] = &[
-    "call_mmap", "sock_sendmsg", "sock_recvmsg", "sock_release", "__sock_release", "sock_mmap",
-    "sock_do_ioctl", "sock_ioctl", "compat_sock_ioctl", "nfnetlink_rcv_msg", "rtnetlink_rcv_msg",
-    "netlink_dump", "sys_socketpair", "sys_connect", "sys_ioctl", "socketpair", "connect", "ioctl",
+    "call_mmap",
+    "sock_sendmsg",
+    "sock_recvmsg",
+    "sock_release",
+    "__sock_release",
+    "sock_mmap",
+    "sock_do_ioctl",
+    "sock_ioctl",
+    "compat_sock_ioctl",
+    "nfnetlink_rcv_msg",
+    "rtnetlink_rcv_msg",
+    "netlink_dump",
+    "sys_socketpair",
+    "sys_connect",
+    "sys_ioctl",
+    "socketpair",
+    "connect",
+    "ioctl",
 ];
 /// The same, the whole name.
 const DISPATCH_IS: &[&str] = &["kthread", "setsockopt", "listen", "accept", "page_fault"];
@@ -275,8 +366,19 @@ fn waiting(names: &[&str]) -> Option<(usize, String)> {
         }
     }
     const PRIMITIVES: [&str; 13] = [
-        "sched", "_lock", "_slowlock", "down", "rwsem", "completion", "kthread", "wait", "synchronize",
-        "context_switch", "__switch_to", "cancel_delayed_work", "rcu_barrier",
+        "sched",
+        "_lock",
+        "_slowlock",
+        "down",
+        "rwsem",
+        "completion",
+        "kthread",
+        "wait",
+        "synchronize",
+        "context_switch",
+        "__switch_to",
+        "cancel_delayed_work",
+        "rcu_barrier",
     ];
     names
         .iter()
@@ -302,32 +404,65 @@ mod tests {
 
     #[test]
     fn the_first_frame_that_is_no_helper_is_blamed() {
-        let rows = body(&["BUG: x", "Call Trace:", " dump_stack+0x1/0x2", " __kasan_report+0x1/0x2", " sg_read+0x1/0x2 [sg]"]);
+        let rows = body(&[
+            "BUG: x",
+            "Call Trace:",
+            " dump_stack+0x1/0x2",
+            " __kasan_report+0x1/0x2",
+            " sg_read+0x1/0x2 [sg]",
+        ]);
         let blamed = find(&TRACE, &rows).unwrap();
-        assert_eq!((blamed.function.as_str(), blamed.module.as_deref()), ("sg_read", Some("sg")));
+        assert_eq!(
+            (blamed.function.as_str(), blamed.module.as_deref()),
+            ("sg_read", Some("sg"))
+        );
     }
 
     #[test]
     fn a_trace_of_helpers_only_blames_nobody() {
-        assert_eq!(find(&TRACE, &body(&["BUG: x", "Call Trace:", " dump_stack+0x1/0x2"])), None);
+        assert_eq!(
+            find(
+                &TRACE,
+                &body(&["BUG: x", "Call Trace:", " dump_stack+0x1/0x2"])
+            ),
+            None
+        );
     }
 
     #[test]
     fn frames_of_another_stack_do_not_count() {
-        let rows = body(&["BUG: x", "Call Trace:", " dump_stack+0x1/0x2", "Freed by task 3:", " other+0x1/0x2"]);
+        let rows = body(&[
+            "BUG: x",
+            "Call Trace:",
+            " dump_stack+0x1/0x2",
+            "Freed by task 3:",
+            " other+0x1/0x2",
+        ]);
         assert_eq!(find(&TRACE, &rows), None);
     }
 
     #[test]
     fn a_stall_blames_the_owner_of_the_loop() {
-        assert_eq!(looping(&["inner", "net_tx", "__do_softirq"]).unwrap().1, "net_tx");
-        assert_eq!(looping(&["a", "smp_call_function_many", "b"]).unwrap().1, "smp_call_function");
+        assert_eq!(
+            looping(&["inner", "net_tx", "__do_softirq"]).unwrap().1,
+            "net_tx"
+        );
+        assert_eq!(
+            looping(&["a", "smp_call_function_many", "b"]).unwrap().1,
+            "smp_call_function"
+        );
         assert_eq!(looping(&["a", "b"]), None);
     }
 
     #[test]
     fn a_hung_task_blames_what_it_waits_for() {
-        assert_eq!(waiting(&["__schedule", "schedule", "exit_aio"]).unwrap().1, "exit_aio");
-        assert_eq!(waiting(&["__schedule", "synchronize_net"]).unwrap().1, "synchronize_rcu");
+        assert_eq!(
+            waiting(&["__schedule", "schedule", "exit_aio"]).unwrap().1,
+            "exit_aio"
+        );
+        assert_eq!(
+            waiting(&["__schedule", "synchronize_net"]).unwrap().1,
+            "synchronize_rcu"
+        );
     }
 }

@@ -37,13 +37,20 @@ pub fn of(rows: &[Body]) -> Facts {
             facts.cpu = number_after(text, "CPU: ").or_else(|| number_after(text, "CPU#"));
         }
         if facts.hardware.is_none() {
-            facts.hardware = text.trim_start().strip_prefix("Hardware name: ").map(str::to_owned);
+            facts.hardware = text
+                .trim_start()
+                .strip_prefix("Hardware name: ")
+                .map(str::to_owned);
         }
         if facts.modules.is_none() {
             facts.modules = text
                 .trim_start()
                 .strip_prefix("Modules linked in:")
-                .map(|list| list.split_whitespace().take_while(|word| !word.starts_with('[')).count());
+                .map(|list| {
+                    list.split_whitespace()
+                        .take_while(|word| !word.starts_with('['))
+                        .count()
+                });
         }
     }
     facts
@@ -51,7 +58,9 @@ pub fn of(rows: &[Body]) -> Facts {
 
 fn number_after(text: &str, word: &str) -> Option<u32> {
     let rest = &text[text.find(word)? + word.len()..];
-    let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+    let end = rest
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(rest.len());
     rest[..end].parse().ok()
 }
 
@@ -76,7 +85,10 @@ fn letters(after: &str) -> String {
     for word in after.split_whitespace() {
         if let Some((letter, _)) = word.strip_prefix('[').and_then(|w| w.split_once("]=")) {
             out.push_str(letter);
-        } else if word.bytes().all(|b| b.is_ascii_uppercase() || b == b'?' || b == b',') {
+        } else if word
+            .bytes()
+            .all(|b| b.is_ascii_uppercase() || b == b'?' || b == b',')
+        {
             out.extend(word.chars().filter(|&c| c.is_ascii_uppercase()));
         } else {
             break;
@@ -97,8 +109,12 @@ fn release(text: &str) -> Option<String> {
         word.strip_prefix('#')
             .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
     };
-    let is_version = |word: &str| word.starts_with(|c: char| c.is_ascii_digit()) && word.contains('.');
-    let by_build = words.windows(2).find(|pair| is_build(pair[1])).map(|pair| pair[0]);
+    let is_version =
+        |word: &str| word.starts_with(|c: char| c.is_ascii_digit()) && word.contains('.');
+    let by_build = words
+        .windows(2)
+        .find(|pair| is_build(pair[1]))
+        .map(|pair| pair[0]);
     by_build
         .filter(|word| is_version(word))
         .or_else(|| words.iter().copied().find(|word| is_version(word)))
@@ -127,7 +143,10 @@ fn task(text: &str, facts: &mut Facts) {
 /// The release in `Linux version 6.1.0-56-cloud-amd64 (...)`.
 #[must_use]
 pub fn banner_release(text: &str) -> Option<&str> {
-    text.trim_start().strip_prefix("Linux version ")?.split(' ').next()
+    text.trim_start()
+        .strip_prefix("Linux version ")?
+        .split(' ')
+        .next()
 }
 
 #[cfg(test)]
@@ -141,10 +160,15 @@ mod tests {
 
     #[test]
     fn every_form_of_the_task_row_is_read() {
-        let modern = facts("CPU: 1 PID: 8377 Comm: my app Tainted: G        W  OE      6.1.0-9-amd64 #2 Debian 6.1.27-1");
+        let modern = facts(
+            "CPU: 1 PID: 8377 Comm: my app Tainted: G        W  OE      6.1.0-9-amd64 #2 Debian 6.1.27-1",
+        );
         assert_eq!(modern.release.as_deref(), Some("6.1.0-9-amd64"));
         assert_eq!(modern.taint.as_deref(), Some("GWOE"));
-        assert_eq!((modern.comm.as_deref(), modern.pid, modern.cpu), (Some("my app"), Some(8377), Some(1)));
+        assert_eq!(
+            (modern.comm.as_deref(), modern.pid, modern.cpu),
+            (Some("my app"), Some(8377), Some(1))
+        );
 
         let old = facts("Pid: 8003, comm: Xorg Not tainted (2.6.27.9-159.fc10.i686 #1)");
         assert_eq!(old.release.as_deref(), Some("2.6.27.9-159.fc10.i686"));

@@ -20,8 +20,8 @@ pub enum Row {
     Trace,
     /// The stack of somebody else begins (allocated by, freed by, stored at).
     SideTrace,
-    /// A frame the unwinder itself doubts (`?`, `(unreliable)`).
-    Doubtful,
+    /// A frame the unwinder itself doubts (`?`, `(unreliable)`): shown, never blamed.
+    Doubtful(Frame),
     /// Anything else.
     Plain,
 }
@@ -43,7 +43,7 @@ pub fn row(text: &str) -> Row {
     }
     match frames(text) {
         Some((frames, false)) => Row::Frames(frames),
-        Some((_, true)) => Row::Doubtful,
+        Some((mut frames, true)) => frames.pop().map_or(Row::Plain, Row::Doubtful),
         None => Row::Plain,
     }
 }
@@ -57,7 +57,9 @@ fn is_side_trace(text: &str) -> bool {
         let after = &text[at + "backtrace".len()..];
         // "stack backtrace:" only announces the "Call Trace:" below it.
         let announces = text[..at].ends_with("stack ");
-        return !announces && (after.starts_with(':') || after.starts_with(" (crc ")) && text[..at].ends_with(' ');
+        return !announces
+            && (after.starts_with(':') || after.starts_with(" (crc "))
+            && text[..at].ends_with(' ');
     }
     ["Allocated:", "Freed:", "Uninit was stored to memory at"]
         .iter()
@@ -99,7 +101,15 @@ fn frames(text: &str) -> Option<(Vec<Frame>, bool)> {
 /// `<IRQ>`, `<EOI>`, `<TASK>`, `<<NMI>>`, `#DF`, and the numbering of older traces (`#1 [..]`).
 fn skip_markers(text: &str) -> &str {
     let mut rest = text.trim_start();
-    for marker in ["<IRQ>", "<EOI>", "<TASK>", "<NMI>", "<#DF>", "<SOFTIRQ>", "<ENTRY_TRAMPOLINE>"] {
+    for marker in [
+        "<IRQ>",
+        "<EOI>",
+        "<TASK>",
+        "<NMI>",
+        "<#DF>",
+        "<SOFTIRQ>",
+        "<ENTRY_TRAMPOLINE>",
+    ] {
         if let Some(tail) = rest.strip_prefix(marker) {
             rest = tail.trim_start();
         }
@@ -161,7 +171,9 @@ pub(super) fn symbol(text: &str) -> Option<(Frame, &str)> {
     let after = &text[plus + 3..];
     let size_at = after.find(|c: char| !c.is_ascii_hexdigit())?;
     let after = after[size_at..].strip_prefix("/0x")?;
-    let end = after.find(|c: char| !c.is_ascii_hexdigit()).unwrap_or(after.len());
+    let end = after
+        .find(|c: char| !c.is_ascii_hexdigit())
+        .unwrap_or(after.len());
     let tail = &after[end..];
     Some((
         Frame {
@@ -179,7 +191,9 @@ fn module_suffix(tail: &str) -> Option<String> {
     let plausible = !module.is_empty()
         && module.len() <= 64
         && module != "inline"
-        && module.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b));
+        && module
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b));
     plausible.then(|| module.to_owned())
 }
 
@@ -213,11 +227,27 @@ pub fn name(raw: &str) -> Option<String> {
 /// The row that names the faulting instruction; `Some(None)` where the address has no symbol.
 fn instruction(text: &str) -> Option<Option<Frame>> {
     let text = text.trim_start();
-    let after = ["RIP:", "EIP:", "EIP is at", "IP:", "PC is at", "NIP:", "epc :", "epc   :", "Krnl PSW :", "PC:"]
-        .iter()
-        .find_map(|start| text.strip_prefix(start))
-        .or_else(|| text.strip_prefix("pc :"))
-        .or_else(|| text.strip_prefix("NIP ").filter(|rest| rest.starts_with('[')))?;
+    let after = [
+        "RIP:",
+        "EIP:",
+        "EIP is at",
+        "IP:",
+        "PC is at",
+        "NIP:",
+        "epc :",
+        "epc   :",
+        "Krnl PSW :",
+        "ERA:",
+        "PC:",
+    ]
+    .iter()
+    .find_map(|start| text.strip_prefix(start))
+    .or_else(|| text.strip_prefix("pc :"))
+    .or_else(|| text.strip_prefix("RIP ").filter(|rest| rest.contains("[<")))
+    .or_else(|| {
+        text.strip_prefix("NIP ")
+            .filter(|rest| rest.starts_with('['))
+    })?;
     if let Some(at) = after.find('(')
         && text.starts_with("Krnl PSW")
     {
@@ -261,16 +291,48 @@ mod tests {
     #[test]
     fn frames_of_every_architecture_are_read() {
         let cases = [
-            (" dump_stack+0x194/0x257 lib/dump_stack.c:53", "dump_stack", None),
-            (" [<ffffffff81d90469>] do_x.isra.13+0xc1/0x128 [kvm]", "do_x", Some("kvm")),
-            (" <IRQ>  [<ffffffff849381e4>] f.cold.44+0xe1/0x157", "f", None),
-            ("[c000000000f0c9f0] [c0000000000abcd0] .panic+0x1/0x2", "panic", None),
-            ("([<000000000012b4c6>] show_trace+0x12/0x34)", "show_trace", None),
-            (" [<f88e11c7>] :radeon:radeon_cp_resume+0x7d/0xbc", "radeon_cp_resume", Some("radeon")),
-            (" ieee80211_rx+0x1/0x2 [mac80211 1234abcd]", "ieee80211_rx", Some("mac80211")),
+            (
+                " dump_stack+0x194/0x257 lib/dump_stack.c:53",
+                "dump_stack",
+                None,
+            ),
+            (
+                " [<ffffffff81d90469>] do_x.isra.13+0xc1/0x128 [kvm]",
+                "do_x",
+                Some("kvm"),
+            ),
+            (
+                " <IRQ>  [<ffffffff849381e4>] f.cold.44+0xe1/0x157",
+                "f",
+                None,
+            ),
+            (
+                "[c000000000f0c9f0] [c0000000000abcd0] .panic+0x1/0x2",
+                "panic",
+                None,
+            ),
+            (
+                "([<000000000012b4c6>] show_trace+0x12/0x34)",
+                "show_trace",
+                None,
+            ),
+            (
+                " [<f88e11c7>] :radeon:radeon_cp_resume+0x7d/0xbc",
+                "radeon_cp_resume",
+                Some("radeon"),
+            ),
+            (
+                " ieee80211_rx+0x1/0x2 [mac80211 1234abcd]",
+                "ieee80211_rx",
+                Some("mac80211"),
+            ),
         ];
         for (text, function, module) in cases {
-            assert_eq!(row(text), Row::Frames(vec![frame(function, module)]), "{text}");
+            assert_eq!(
+                row(text),
+                Row::Frames(vec![frame(function, module)]),
+                "{text}"
+            );
         }
     }
 
@@ -283,29 +345,51 @@ mod tests {
         );
         assert_eq!(
             row(" unwind_backtrace from show_stack+0x10/0x14"),
-            Row::Frames(vec![frame("unwind_backtrace", None), frame("show_stack", None)])
+            Row::Frames(vec![
+                frame("unwind_backtrace", None),
+                frame("show_stack", None)
+            ])
         );
     }
 
     #[test]
     fn doubtful_frames_are_marked() {
-        assert_eq!(row(" ? foo+0x1/0x2"), Row::Doubtful);
-        assert_eq!(row(" [<ffffffff81d90469>] ? foo+0x1/0x2"), Row::Doubtful);
-        assert_eq!(row("[c00000000000f0c9] [c0000000000abcd0] foo+0x1/0x2 (unreliable)"), Row::Doubtful);
+        for text in [
+            " ? foo+0x1/0x2",
+            " [<ffffffff81d90469>] ? foo+0x1/0x2",
+            "[c00000000000f0c9] [c0000000000abcd0] foo+0x1/0x2 (unreliable)",
+        ] {
+            assert_eq!(row(text), Row::Doubtful(frame("foo", None)), "{text}");
+        }
     }
 
     #[test]
     fn the_faulting_instruction_is_found() {
         let cases = [
             ("RIP: 0010:foo+0x1/0x2", Some(frame("foo", None))),
-            ("RIP: 0010:[<ffffffff81d90469>]  [<ffffffff81d90469>] foo+0x1/0x2", Some(frame("foo", None))),
+            (
+                "RIP: 0010:[<ffffffff81d90469>]  [<ffffffff81d90469>] foo+0x1/0x2",
+                Some(frame("foo", None)),
+            ),
             ("RIP: 0033:0x455a09", None),
-            ("EIP is at foo+0x90/0x302 [radeon]", Some(frame("foo", Some("radeon")))),
-            ("IP: [<f88dec25>] :radeon:foo+0x90/0x302", Some(frame("foo", Some("radeon")))),
+            (
+                "EIP is at foo+0x90/0x302 [radeon]",
+                Some(frame("foo", Some("radeon"))),
+            ),
+            (
+                "IP: [<f88dec25>] :radeon:foo+0x90/0x302",
+                Some(frame("foo", Some("radeon"))),
+            ),
             ("pc : foo+0x1/0x2", Some(frame("foo", None))),
             ("PC is at foo+0x154/0x39c", Some(frame("foo", None))),
-            ("NIP [c00000000000abcd] .foo+0x1/0x2", Some(frame("foo", None))),
-            ("Krnl PSW : 0704e00180000000 00000000001234 (foo+0x12/0x34 [qeth])", Some(frame("foo", Some("qeth")))),
+            (
+                "NIP [c00000000000abcd] .foo+0x1/0x2",
+                Some(frame("foo", None)),
+            ),
+            (
+                "Krnl PSW : 0704e00180000000 00000000001234 (foo+0x12/0x34 [qeth])",
+                Some(frame("foo", Some("qeth"))),
+            ),
         ];
         for (text, expected) in cases {
             assert_eq!(row(text), Row::Instruction(expected), "{text}");

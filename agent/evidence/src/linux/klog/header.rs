@@ -9,6 +9,8 @@ pub enum Lead {
     Bug,
     /// `BUG kmalloc-64 (...): ...`
     SlabBug,
+    /// `INFO: Allocated in f`, `INFO: Freed in f` below it, or alone where the header is lost.
+    SlabInfo,
     /// `WARNING: ...`
     Warning,
     /// `INFO: ...` of the kinds that are faults.
@@ -59,6 +61,10 @@ pub enum Lead {
     SpuriousInterrupt,
     /// `Oops: ...` without any of the above.
     Oops,
+    /// `Badness at`, `RTNL: assertion failed`, and other checks that only print.
+    Check,
+    /// `NMI received for unknown reason`
+    UnknownNmi,
     /// The boot loader's last words in the middle of a log.
     Reboot,
 }
@@ -78,6 +84,7 @@ impl Lead {
             Self::UnhandledFault => begun == Self::AlignmentTrap,
             Self::KernelBug => matches!(begun, Self::ListCorruption | Self::Rust),
             Self::Warning => begun == Self::ListCorruption,
+            Self::SlabInfo => matches!(begun, Self::SlabBug | Self::SlabInfo | Self::Bug),
             _ => false,
         }
     }
@@ -85,22 +92,42 @@ impl Lead {
 
 /// Messages that look like headers and tell of no fault.
 const HARMLESS: &[&str] = &[
-    "DEBUG:", "xlog_status:", "no syscalls can create resource", "/etc/ssh/moduli", "workqueue cpumask: online",
-    "mand mount option", "Unsupported flag value", "Unprivileged eBPF", "missed to adjust virtual screen size",
-    "for mitigation options", "kernel not compiled with", "deprecated", "wireless extensions",
-    "lockdep is turned off", "Stall ended before state dump", "NMI handler (", "recovery required on readonly",
-    "took too long", "is not present in /proc/kallsyms", "rmt_storage:INFO:", "_INFO:", "mitigation",
+    "BIOS BUG",
+    "DEBUG:",
+    "xlog_status:",
+    "no syscalls can create resource",
+    "/etc/ssh/moduli",
+    "workqueue cpumask: online",
+    "mand mount option",
+    "Unsupported flag value",
+    "Unprivileged eBPF",
+    "missed to adjust virtual screen size",
+    "for mitigation options",
+    "kernel not compiled with",
+    "deprecated",
+    "wireless extensions",
+    "lockdep is turned off",
+    "Stall ended before state dump",
+    "NMI handler (",
+    "recovery required on readonly",
+    "took too long",
+    "is not present in /proc/kallsyms",
+    "rmt_storage:INFO:",
+    "_INFO:",
+    "mitigation",
     "unsupported",
 ];
 
 /// Whether a line begins a report.
 #[must_use]
 pub fn lead(line: &Line<'_>) -> Option<Lead> {
-    if line.caller == Caller::Foreign || line.text.len() < 6 {
+    if line.caller == Caller::Foreign || line.text.len() < 4 {
         return None;
     }
     let text = line.text;
-    let found = tagged(line).or_else(|| fault(text)).or_else(|| state(text))?;
+    let found = tagged(line)
+        .or_else(|| fault(text))
+        .or_else(|| state(text))?;
     if HARMLESS.iter().any(|harmless| text.contains(harmless)) && !matches!(found, Lead::Panic) {
         return None;
     }
@@ -110,10 +137,16 @@ pub fn lead(line: &Line<'_>) -> Option<Lead> {
 /// `BUG:`, `WARNING:`, `INFO:`.
 fn tagged(line: &Line<'_>) -> Option<Lead> {
     let text = line.text;
+    let by_kernel = !matches!(line.caller, Caller::Bare | Caller::Foreign);
     if let Some(at) = text.find("BUG:")
         && !text[..at].ends_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
     {
-        return (text.len() > at + 6).then_some(Lead::Bug);
+        // The text behind it may be torn off. Without a prefix it may be anybody's prose, so it has
+        // to begin the line or be a message we know.
+        let rest = text[at + 4..].trim_start();
+        let at_start = text[..at].trim_matches([' ', '[', '=']).is_empty();
+        let said_by_kernel = (by_kernel && !rest.is_empty()) || at_start;
+        return (said_by_kernel || super::shape::is_known_bug(rest)).then_some(Lead::Bug);
     }
     if text.contains("BUG kmalloc-") || slab_bug(text) {
         return Some(Lead::SlabBug);
@@ -123,38 +156,61 @@ fn tagged(line: &Line<'_>) -> Option<Lead> {
         return is_warning(line, &text[..at], rest).then_some(Lead::Warning);
     }
     let at = text.find("INFO:")?;
-    is_fault_info(text[at + 5..].trim_start()).then_some(Lead::Info)
+    let rest = text[at + 5..].trim_start();
+    if rest.starts_with("Allocated in ") || rest.starts_with("Freed in ") {
+        return Some(Lead::SlabInfo);
+    }
+    is_fault_info(rest).then_some(Lead::Info)
 }
 
 /// `BUG sock_inode_cache (Not tainted): Poison overwritten`
 fn slab_bug(text: &str) -> bool {
-    text.starts_with("BUG ") && (text.contains("tainted)") || text.contains("Tainted")) && text.contains("): ")
+    text.starts_with("BUG ")
+        && (text.contains("tainted)") || text.contains("Tainted"))
+        && text.contains("): ")
 }
 
 fn is_warning(line: &Line<'_>, before: &str, rest: &str) -> bool {
     const FAULTS: [&str; 13] = [
-        "possible circular locking", "lock inversion dependency", "-unsafe lock order detected",
-        "possible recursive locking", "inconsistent lock state", "suspicious RCU usage", "bad unlock balance",
-        "held lock freed", "still has locks held", "Nested lock was not taken",
-        "lock held when returning to user space", "kernel stack regs", "kernel stack frame pointer",
+        "possible circular locking",
+        "lock inversion dependency",
+        "-unsafe lock order detected",
+        "possible recursive locking",
+        "inconsistent lock state",
+        "suspicious RCU usage",
+        "bad unlock balance",
+        "held lock freed",
+        "still has locks held",
+        "Nested lock was not taken",
+        "lock held when returning to user space",
+        "kernel stack regs",
+        "kernel stack frame pointer",
     ];
     if FAULTS.iter().any(|fault| rest.contains(fault)) || super::shape::source_of(rest).is_some() {
         return true;
     }
-    // Any other text counts only where the kernel itself says it, and says nothing before it.
+    // Any other text, even a torn one, counts only where the kernel itself says it, and says nothing
+    // before it.
     let by_kernel = !matches!(line.caller, Caller::Bare | Caller::Foreign);
-    by_kernel && before.trim().is_empty() && !rest.is_empty()
+    by_kernel && before.trim().is_empty()
 }
 
 fn is_fault_info(rest: &str) -> bool {
     const FAULTS: [&str; 9] = [
-        "possible circular locking", "lock inversion dependency", "-unsafe lock order detected",
-        "possible recursive locking", "inconsistent lock state", "suspicious RCU usage",
-        "trying to register non-static key", "can't die for more than", "Allocated in ",
+        "possible circular locking",
+        "lock inversion dependency",
+        "-unsafe lock order detected",
+        "possible recursive locking",
+        "inconsistent lock state",
+        "suspicious RCU usage",
+        "suspicious rcu_",
+        "trying to register non-static key",
+        "can't die for more than",
     ];
     FAULTS.iter().any(|fault| rest.contains(fault))
-        || rest.starts_with("Freed in ")
-        || (rest.starts_with("task ") && rest.contains("blocked ") && rest.contains("for more than"))
+        || (rest.starts_with("task ")
+            && rest.contains("blocked ")
+            && rest.contains("for more than"))
         || (rest.starts_with("rcu_") && rest.contains("detected") && rest.contains("stall"))
 }
 
@@ -195,11 +251,36 @@ fn fault(text: &str) -> Option<Lead> {
         Lead::AlignmentTrap
     } else if has("list_add corruption") || has("list_del corruption") {
         Lead::ListCorruption
-    } else if text.starts_with("Oops: ") || text.starts_with("Oops[#") || has("Oops - ") {
+    } else if text.starts_with("Oops: ")
+        || text.starts_with("Oops[#")
+        || text.starts_with("Oops [#")
+        || has("Oops - ")
+        || has("Kernel Fault: Code=")
+        || is_exception(text)
+    {
         Lead::Oops
     } else {
         return None;
     })
+}
+
+/// Exceptions with a die counter: `illegal operation: 0001 [#1]`, `alignment check: 0000 [#1] SMP`.
+fn is_exception(text: &str) -> bool {
+    const NAMES: [&str; 12] = [
+        "illegal operation: ",
+        "specification exception: ",
+        "addressing exception: ",
+        "protection exception: ",
+        "operation exception: ",
+        "alignment check: ",
+        "invalid TSS: ",
+        "segment not present: ",
+        "bounds: ",
+        "simd exception: ",
+        "fpu exception: ",
+        "Reserved instruction in kernel code",
+    ];
+    text.contains("[#") && NAMES.iter().any(|name| text.starts_with(name))
 }
 
 /// Reports about a broken state without a fault.
@@ -215,10 +296,26 @@ fn state(text: &str) -> Option<Lead> {
         Lead::Trusty
     } else if has("hard LOCKUP on cpu") || has("Watchdog detected hard LOCKUP") {
         Lead::HardLockup
-    } else if has("Machine check: ") || has("Uncorrected hardware error") || has("Fatal machine check") {
+    } else if has("Machine Check Exception:")
+        || has("Machine check: ")
+        || has("Machine check events logged")
+        || has("Uncorrected hardware error")
+        || has("Fatal machine check")
+    {
         Lead::MachineCheck
     } else if text.starts_with("irq ") && has(": nobody cared") {
         Lead::SpuriousInterrupt
+    } else if has("NMI received for unknown reason") {
+        Lead::UnknownNmi
+    } else if text.starts_with("Badness at ")
+        || has("RTNL: assertion failed")
+        || has("page_mapcount(page) went negative")
+        || has("IRQ handler type mismatch")
+        || has("sysctl table check failed")
+        || has("stack overflow (cur:")
+        || has("do_IRQ: stack overflow")
+    {
+        Lead::Check
     } else if text.starts_with("Booting the kernel.") {
         Lead::Reboot
     } else {
@@ -240,8 +337,17 @@ pub fn panic_reason(text: &str) -> Option<&str> {
 #[must_use]
 pub fn is_consequence(reason: &str) -> bool {
     const REASONS: [&str; 12] = [
-        "Fatal exception", "panic_on_warn set", "hung_task: blocked tasks", "softlockup: hung tasks",
-        "Hard LOCKUP", "RCU Stall", "kasan.fault", "kmsan.panic", "kfence", "Oops", "Fatal hardware error",
+        "Fatal exception",
+        "panic_on_warn set",
+        "hung_task: blocked tasks",
+        "softlockup: hung tasks",
+        "Hard LOCKUP",
+        "RCU Stall",
+        "kasan.fault",
+        "kmsan.panic",
+        "kfence",
+        "Oops",
+        "Fatal hardware error",
         "Aiee, killing interrupt handler",
     ];
     REASONS.iter().any(|known| reason.starts_with(known)) || reason.starts_with("panic_on_k")
@@ -283,6 +389,7 @@ mod tests {
             "[ 1.000000] INFO: lockdep is turned off.",
             "[ 1.000000] ODEBUG: Out of memory. ODEBUG disabled",
             "WARNING: a program's own words",
+            "the macro prints \"BUG: ...\" and goes on",
         ] {
             assert_eq!(of(raw), None, "{raw}");
         }
@@ -290,9 +397,18 @@ mod tests {
 
     #[test]
     fn headers_are_told() {
-        assert_eq!(of("[ 1.000000] watchdog: BUG: soft lockup - CPU#0 stuck for 22s!"), Some(Lead::Bug));
-        assert_eq!(of("[ 1.000000] [ INFO: possible recursive locking detected ]"), Some(Lead::Info));
-        assert_eq!(of("[ 1.000000] Kernel panic - not syncing: x"), Some(Lead::Panic));
+        assert_eq!(
+            of("[ 1.000000] watchdog: BUG: soft lockup - CPU#0 stuck for 22s!"),
+            Some(Lead::Bug)
+        );
+        assert_eq!(
+            of("[ 1.000000] [ INFO: possible recursive locking detected ]"),
+            Some(Lead::Info)
+        );
+        assert_eq!(
+            of("[ 1.000000] Kernel panic - not syncing: x"),
+            Some(Lead::Panic)
+        );
         assert_eq!(panic_reason("Kernel panic - not syncing: x").unwrap(), "x");
     }
 }

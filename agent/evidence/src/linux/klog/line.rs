@@ -101,7 +101,8 @@ fn skip_noise(raw: &str) -> &str {
 /// `<6>` before anything else.
 fn level(raw: &str) -> Option<&str> {
     let (digits, rest) = raw.strip_prefix('<')?.split_once('>')?;
-    (!digits.is_empty() && digits.len() <= 3 && digits.bytes().all(|b| b.is_ascii_digit())).then_some(rest)
+    (!digits.is_empty() && digits.len() <= 3 && digits.bytes().all(|b| b.is_ascii_digit()))
+        .then_some(rest)
 }
 
 /// `<6>[   55.967976][ T8377] text`, `[Mon Nov 23 05:10:51 2026] text`.
@@ -159,7 +160,9 @@ fn seconds(inside: &str) -> Option<u64> {
     }
     let whole: u64 = whole.parse().ok()?;
     let digits: String = fraction.chars().chain("000000".chars()).take(6).collect();
-    whole.checked_mul(1_000_000)?.checked_add(digits.parse().ok()?)
+    whole
+        .checked_mul(1_000_000)?
+        .checked_add(digits.parse().ok()?)
 }
 
 fn is_wall_clock(inside: &str) -> bool {
@@ -199,7 +202,9 @@ fn is_syslog_stamp(raw: &str) -> bool {
         "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
     ];
     let mut words = raw.split_ascii_whitespace();
-    let Some(first) = words.next() else { return false };
+    let Some(first) = words.next() else {
+        return false;
+    };
     if first.len() >= 19 && first.as_bytes()[10] == b'T' && first.as_bytes()[13] == b':' {
         return true;
     }
@@ -237,21 +242,74 @@ mod tests {
     #[test]
     fn every_known_prefix_is_split_off() {
         let cases = [
-            ("[   55.967976] WARNING: x", Caller::Kernel, Some(55_967_976), "WARNING: x"),
-            ("<4>[    1.5][ T12]  frame", Caller::Task(12), Some(1_500_000), " frame"),
-            ("[ 44.381969][    C4] BUG", Caller::Cpu(4), Some(44_381_969), "BUG"),
+            (
+                "[   55.967976] WARNING: x",
+                Caller::Kernel,
+                Some(55_967_976),
+                "WARNING: x",
+            ),
+            (
+                "<4>[    1.5][ T12]  frame",
+                Caller::Task(12),
+                Some(1_500_000),
+                " frame",
+            ),
+            (
+                "[ 44.381969][    C4] BUG",
+                Caller::Cpu(4),
+                Some(44_381_969),
+                "BUG",
+            ),
             ("<4> Call Trace:", Caller::Kernel, None, "Call Trace:"),
-            ("6,1234,5678901,-;hello", Caller::Kernel, Some(5_678_901), "hello"),
-            ("4,7,99,c,caller=T44;hello", Caller::Task(44), Some(99), "hello"),
-            ("Nov 23 05:33:11 h kernel: [  1.000001] hi", Caller::Kernel, Some(1_000_001), "hi"),
-            ("2026-11-23T05:33:11.5+00:00 h kernel: hi", Caller::Kernel, None, "hi"),
-            ("Nov  3 05:33:11 h app[3]: BUG: hi", Caller::Foreign, None, "BUG: hi"),
+            (
+                "6,1234,5678901,-;hello",
+                Caller::Kernel,
+                Some(5_678_901),
+                "hello",
+            ),
+            (
+                "4,7,99,c,caller=T44;hello",
+                Caller::Task(44),
+                Some(99),
+                "hello",
+            ),
+            (
+                "Nov 23 05:33:11 h kernel: [  1.000001] hi",
+                Caller::Kernel,
+                Some(1_000_001),
+                "hi",
+            ),
+            (
+                "2026-11-23T05:33:11.5+00:00 h kernel: hi",
+                Caller::Kernel,
+                None,
+                "hi",
+            ),
+            (
+                "Nov  3 05:33:11 h app[3]: BUG: hi",
+                Caller::Foreign,
+                None,
+                "BUG: hi",
+            ),
             ("[Mon Nov 23 05:10:51 2026] hi", Caller::Kernel, None, "hi"),
             ("plain text", Caller::Bare, None, "plain text"),
-            ("executing program 1:[  2.5] BUG", Caller::Kernel, Some(2_500_000), "BUG"),
+            (
+                "executing program 1:[  2.5] BUG",
+                Caller::Kernel,
+                Some(2_500_000),
+                "BUG",
+            ),
         ];
         for (raw, caller, monotonic_us, text) in cases {
-            assert_eq!(parse(raw), Line { caller, monotonic_us, text }, "{raw}");
+            assert_eq!(
+                parse(raw),
+                Line {
+                    caller,
+                    monotonic_us,
+                    text
+                },
+                "{raw}"
+            );
         }
     }
 

@@ -1,9 +1,19 @@
 //! Kernel logs: crashes, lock-ups, warnings and sanitizer reports, from any source of kernel text.
 //!
-//! [`KernelLog`] takes a log line by line, so a log of any size is read in bounded memory:
-//! at most [`incident::OPEN_MAX`] reports of [`incident::ROWS_MAX`] rows are open at a time.
+//! [`KernelLog`] takes a log line by line, so a log of any size is read in bounded memory: at most
+//! eight reports of 512 KiB each are open at a time.
+//!
+//! # Evidence
+//! Every finding carries `hash` (kind, function and top frames, stable across offsets, compiler
+//! suffixes and sources), `header` (the line that began the report), `frames` (top candidates without
+//! helpers, `name [module]`), `stack` and `stack_depth` (as printed), `trace` (whether any frame was
+//! printed), `panicked` and `panic` (the reason), and where they are known `kernel` (release), `taint`
+//! (letters), `comm`, `pid`, `cpu`, `hardware`, `modules_loaded`, `monotonic_us`. Its key is
+//! `kernel:<hash>@<monotonic_us>`: the same report has the same key in pstore, kdump, journal and on
+//! the console.
 
 pub mod blame;
+mod describe;
 pub mod facts;
 pub mod frame;
 pub mod header;

@@ -1,7 +1,8 @@
 //! The walks of [`super::blame`], one for each shape of report.
 
 use super::blame::Step::{
-    Became, Header, Instruction, InterruptEntry, LeakTrace, LockSite, PageOrigin, Site, Stack, TimerEntry, Trace,
+    Became, Header, Instruction, InterruptEntry, LeakTrace, LockSite, Named, PageOrigin, Site,
+    Stack, TimerEntry, Trace,
 };
 use super::blame::{Choice, Plan, Step};
 
@@ -19,28 +20,42 @@ const TRACE: &[Step] = &[Trace, Stack];
 
 /// Traps: the faulting instruction, then its callers.
 pub(super) const FAULT: Plan = plan(AT_FAULT, &[], Choice::First);
-/// The fault in a driver that hands its buffers to the socket-buffer core.
-pub(super) const BUG_ON: Plan = plan(AT_FAULT, &["skb_p", "skb_over", "skb_under"], Choice::First);
+/// The socket-buffer core checks the buffers its callers hand it.
+pub(super) const BUG_ON: Plan = plan(AT_FAULT, &["^skb_"], Choice::First);
 /// The reporter's own stack.
 pub(super) const REPORTER: Plan = plan(TRACE, &[], Choice::First);
 /// The whole report has no trace marker: its frames stand directly below the header.
 pub(super) const BARE_STACK: Plan = plan(
     &[Stack],
     &[
-        "alloc_skb", "netlink_ack", "netlink_rcv_skb", "_encrypt", "crypto_", "cipher_", "drbg_", "rng_",
+        "alloc_skb",
+        "netlink_ack",
+        "netlink_rcv_skb",
+        "_encrypt$",
+        "^crypto_",
+        "^cipher_",
+        "^drbg_",
+        "^rng_",
     ],
     Choice::First,
 );
 /// A leak to user space over USB goes through the USB core.
 pub(super) const USB_LEAK: Plan = plan(
     &[Stack],
-    &["alloc_skb", "usb_submit_urb", "usb_start_wait_urb", "usb_bulk_msg", "usb_interrupt_msg", "usb_control_msg"],
+    &[
+        "alloc_skb",
+        "usb_submit_urb",
+        "usb_start_wait_urb",
+        "usb_bulk_msg",
+        "usb_interrupt_msg",
+        "usb_control_msg",
+    ],
     Choice::First,
 );
 /// Bad access found by a sanitizer: named in the header, else the first caller that is no helper.
 pub(super) const SANITIZER: Plan = plan(
     &[Header, Trace, Stack],
-    &["kernel_fault", "tag_check", "mem_abort", "el1_", "el1h_"],
+    &["kernel_fault", "tag_check", "mem_abort", "^el1_", "^el1h_"],
     Choice::First,
 );
 /// Bad free: the freeing functions are helpers too.
@@ -52,7 +67,20 @@ pub(super) const SANITIZER_FREE: Plan = plan(
 /// Header, then frames without a trace marker.
 pub(super) const FENCE: Plan = plan(&[Header, Stack], &[], Choice::First);
 /// Two parties race: both stand in the header.
-pub(super) const HEADER: Plan = plan(&[Header], &[], Choice::First);
+pub(super) const RACE: Plan = plan(&[Named(" in ")], &[], Choice::First);
+/// A clobbered canary named in the message.
+pub(super) const NAMED_CANARY: Plan = plan(&[Named("corrupted in: ")], &[], Choice::First);
+/// Directory entries still in use: the kernel names the operation, `[unmount of ext4 sda1]`.
+pub(super) const DENTRY: Plan = plan(&[Named(") [")], &[], Choice::First);
+/// Broken slab objects: whoever allocated the object stands in the report.
+pub(super) const SLAB: Plan = Plan {
+    steps: &[Named("Allocated in ")],
+    otherwise: &[Named("Freed in ")],
+    helpers: &[],
+    choice: Choice::First,
+};
+/// A work item that went away with a lock: the kernel names it.
+pub(super) const LAST_FUNCTION: Plan = plan(&[Named("last function: ")], &[], Choice::First);
 /// Spin locks of the reporter are helpers.
 pub(super) const SPIN: Plan = plan(TRACE, &["spin_", "_lock", "_unlock"], Choice::First);
 /// CPU loops.
@@ -79,7 +107,12 @@ pub(super) const UNLOCK: Plan = plan(&[Site, Trace, Stack], &[], Choice::First);
 /// Where the lock that closes the circle is taken; the work queue's own pseudo locks are helpers.
 pub(super) const CIRCULAR: Plan = plan(
     &[LockSite, LockSite, Stack],
-    &["process_one_work", "flush_workqueue", "drain_workqueue", "destroy_workqueue"],
+    &[
+        "process_one_work",
+        "flush_workqueue",
+        "drain_workqueue",
+        "destroy_workqueue",
+    ],
     Choice::First,
 );
 /// The order of two locks against interrupts: where the unsafe one was taken.
@@ -93,15 +126,34 @@ pub(super) const STATIC_KEY: Plan = plan(TRACE, &["stack", "lock", "IRQ"], Choic
 /// Per-CPU data used where the task may move.
 pub(super) const PREEMPTIBLE: Plan = plan(
     TRACE,
-    &["dump_stack", "preemption", "preempt", "debug_", "processor_id", "this_cpu"],
+    &[
+        "dump_stack",
+        "preemption",
+        "preempt",
+        "debug_",
+        "processor_id",
+        "this_cpu",
+    ],
     Choice::First,
 );
 /// Whoever allocated what leaks.
 pub(super) const LEAK: Plan = plan(
     &[LeakTrace, Stack],
     &[
-        "kmemleak", "mmap", "kmem", "slab", "alloc", "create_object", "idr_get", "list_lru_init",
-        "kasprintf", "kvasprintf", "pcpu_create", "strdup", "strndup", "memdup",
+        "kmemleak",
+        "mmap",
+        "kmem",
+        "slab",
+        "alloc",
+        "create_object",
+        "idr_get",
+        "list_lru_init",
+        "kasprintf",
+        "kvasprintf",
+        "pcpu_create",
+        "strdup",
+        "strndup",
+        "memdup",
     ],
     Choice::First,
 );
@@ -109,8 +161,18 @@ pub(super) const LEAK: Plan = plan(
 pub(super) const PAGE: Plan = plan(
     &[PageOrigin, Stack],
     &[
-        "free_page", "put_page", "get_page", "update_page", "release_page", "free_unref", "folio",
-        "truncate_inode_pages", "page_frag_free", "alloc", "vmap", "page_owner",
+        "free_page",
+        "put_page",
+        "get_page",
+        "update_page",
+        "release_page",
+        "free_unref",
+        "folio",
+        "truncate_inode_pages",
+        "page_frag_free",
+        "alloc",
+        "vmap",
+        "page_owner",
     ],
     Choice::First,
 );
@@ -121,7 +183,11 @@ pub(super) const UBSAN: Plan = plan(TRACE, &["ubsan", "overflow"], Choice::First
 /// Copies to user space.
 pub(super) const USERCOPY: Plan = plan(TRACE, &["usercopy", "__check"], Choice::First);
 /// Panics inside Rust code.
-pub(super) const RUST: Plan = plan(TRACE, &["rust_begin_unwind", "core::panicking", "core::result"], Choice::First);
+pub(super) const RUST: Plan = plan(
+    TRACE,
+    &["rust_begin_unwind", "core::panicking", "core::result"],
+    Choice::First,
+);
 
 const fn warning(helpers: &'static [&'static str]) -> Plan {
     Plan {
@@ -138,7 +204,16 @@ const fn warning(helpers: &'static [&'static str]) -> Plan {
 pub(super) const WARNING: Plan = warning(&[]);
 /// Objects freed while in use.
 pub(super) const WARNING_OBJECT: Plan = warning(&[
-    "debug_", "rcu", "hrtimer_", "timer_", "work_", "percpu_", "vunmap", "vfree", "__free_", "debug_check",
+    "debug_",
+    "rcu",
+    "hrtimer_",
+    "timer_",
+    "work_",
+    "percpu_",
+    "vunmap",
+    "vfree",
+    "__free_",
+    "debug_check",
     "kobject_",
 ]);
 /// `WARN_ON` of the copy checks.
@@ -155,5 +230,9 @@ pub(super) const WARNING_LOCK: Plan = warning(&["lock_sock", "release_sock"]);
 pub(super) const WARNING_ALLOC: Plan = warning(&["kmalloc", "krealloc", "slab", "kmem"]);
 /// `WARN_ON` of the USB core: a driver submitted nonsense.
 pub(super) const WARNING_USB: Plan = warning(&[
-    "usb_submit_urb", "usb_start_wait_urb", "usb_bulk_msg", "usb_interrupt_msg", "usb_control_msg",
+    "usb_submit_urb",
+    "usb_start_wait_urb",
+    "usb_bulk_msg",
+    "usb_interrupt_msg",
+    "usb_control_msg",
 ]);
