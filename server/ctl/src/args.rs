@@ -1,0 +1,597 @@
+//! The command line: nouns and verbs.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use ringward_domain::host::{Arch, HostState, Os};
+use ringward_domain::manifest::Probe;
+use ringward_domain::{Millis, PackageName, RingName, Version};
+use ringward_wire::report::MemberKind;
+use std::path::PathBuf;
+
+const EXIT_CODES: &str = "Exit codes:
+  0  done
+  1  failed, or the server refused
+  2  the command line makes no sense
+  3  the rollout waited for halted or was aborted
+  4  the server cannot be reached, or does not know you
+  5  the command touches many hosts and nobody said yes
+  6  the time given to wait ran out";
+
+/// Watches and orders what a Ringward server does with a fleet.
+#[derive(Debug, Parser)]
+#[command(name = "ringwardctl", version, after_help = EXIT_CODES, infer_subcommands = false)]
+#[command(arg_required_else_help = true)]
+pub struct Cli {
+    /// Options of every command.
+    #[command(flatten)]
+    pub common: Common,
+    /// What to do.
+    #[command(subcommand)]
+    pub noun: Noun,
+}
+
+/// Options of every command.
+#[derive(Debug, Clone, Args)]
+pub struct Common {
+    /// Context file: which server, and as whom [default: ~/.config/ringward/context.toml]
+    #[arg(
+        long,
+        global = true,
+        env = "RINGWARD_CONTEXT",
+        hide_env_values = true,
+        value_name = "FILE"
+    )]
+    pub context: Option<PathBuf>,
+    /// How to print
+    #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
+    pub output: Format,
+}
+
+/// How to print.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Tables that fit into a terminal.
+    Table,
+    /// Tables with every column.
+    Wide,
+    /// JSON.
+    Json,
+}
+
+/// Options of every order.
+#[derive(Debug, Clone, Args)]
+pub struct Order {
+    /// Why, for the audit log
+    #[arg(long, short = 'm', default_value = "", hide_default_value = true)]
+    pub reason: String,
+    /// Say what would happen, by the server's own code, and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Do not ask before touching many hosts
+    #[arg(long, short)]
+    pub yes: bool,
+}
+
+/// Options of orders that a rollout follows.
+#[derive(Debug, Clone, Args)]
+pub struct Follow {
+    /// Return when the rollout is over: 0 if it completed, 3 if it halted or was aborted
+    #[arg(long)]
+    pub wait: bool,
+    /// Wait, and show the rollout as it goes: a live tree on a terminal, lines elsewhere
+    #[arg(long)]
+    pub watch: bool,
+    /// Wait at most so long, as in 90s, 15m, 2h
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub timeout: Option<Millis>,
+}
+
+/// What to act on.
+#[derive(Debug, Subcommand)]
+pub enum Noun {
+    /// The hosts of the fleet
+    #[command(subcommand)]
+    Hosts(Hosts),
+    /// Enrolment tokens: the right of new hosts to join
+    #[command(subcommand)]
+    Tokens(Tokens),
+    /// Release keys, which the server never holds
+    #[command(subcommand)]
+    Keys(Keys),
+    /// Releases: signed manifests with their files
+    #[command(subcommand)]
+    Releases(Releases),
+    /// The ring policy
+    #[command(subcommand)]
+    Rings(Rings),
+    /// Releases on their way through the rings
+    #[command(subcommand)]
+    Rollouts(Rollouts),
+    /// Pull the andon: pause every rollout but rollbacks, without a question
+    StopAll(Order),
+    /// Lift the andon
+    ResumeAll(Order),
+    /// Which server, and as whom
+    #[command(subcommand)]
+    Context(ContextVerb),
+    /// Print a completion script for a shell
+    Completion {
+        /// The shell.
+        #[arg(value_enum)]
+        shell: Shell,
+    },
+}
+
+/// Verbs of `hosts`.
+#[derive(Debug, Subcommand)]
+pub enum Hosts {
+    /// List hosts
+    List {
+        /// Only hosts whose id or name starts so
+        query: Option<String>,
+        /// Only hosts in this state
+        #[arg(long, value_parser = host_state, value_name = "pending|active|retired")]
+        state: Vec<HostState>,
+        /// Only hosts with this label
+        #[arg(long, short = 'l', value_parser = label, value_name = "KEY=VALUE")]
+        label: Vec<(String, String)>,
+        /// Only hosts that a person should look at
+        #[arg(long)]
+        attention: bool,
+    },
+    /// Show one host with its newest signals
+    Show {
+        /// Id, unique start of an id, or host name
+        host: String,
+    },
+    /// Set and remove labels: they decide ring, criticality, protection and site
+    Label {
+        /// Id, unique start of an id, or host name
+        host: String,
+        /// KEY=VALUE sets a label, KEY- removes it
+        #[arg(required = true, value_name = "KEY=VALUE|KEY-")]
+        labels: Vec<String>,
+        /// Options of every order.
+        #[command(flatten)]
+        order: Order,
+    },
+    /// Let a pending host take part
+    Approve(OnHost),
+    /// Take a host out of the fleet for good and revoke its certificate
+    Retire(OnHost),
+    /// Let a host take no changes
+    Freeze(OnHost),
+    /// Let a frozen host take changes again
+    Unfreeze(OnHost),
+}
+
+/// An order for one host.
+#[derive(Debug, Args)]
+pub struct OnHost {
+    /// Id, unique start of an id, or host name
+    pub host: String,
+    /// Options of every order.
+    #[command(flatten)]
+    pub order: Order,
+}
+
+/// Verbs of `tokens`.
+#[derive(Debug, Subcommand)]
+pub enum Tokens {
+    /// Make a token and print its text, which is shown only now
+    Create {
+        /// Hosts that may join by it
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+        uses: u32,
+        /// How long it lives, as in 30m, 24h
+        #[arg(long, default_value = "24h", value_name = "TIME", value_parser = duration)]
+        life: Millis,
+        /// Label that each host gets
+        #[arg(long, short = 'l', value_parser = label, value_name = "KEY=VALUE")]
+        label: Vec<(String, String)>,
+        /// Let hosts wait for a person's approval
+        #[arg(long)]
+        pending: bool,
+        /// Options of every order.
+        #[command(flatten)]
+        order: Order,
+    },
+    /// List tokens, without their secrets
+    List,
+    /// End a token; hosts that joined by it stay
+    Revoke {
+        /// Its id, or a unique start of it
+        token: String,
+        /// Options of every order.
+        #[command(flatten)]
+        order: Order,
+    },
+}
+
+/// Verbs of `keys`.
+#[derive(Debug, Subcommand)]
+pub enum Keys {
+    /// Make release keys and the release root that server and hosts pin
+    Init {
+        /// Folder to write to
+        #[arg(long, default_value = "release-keys")]
+        dir: PathBuf,
+        /// How many keys
+        #[arg(long, default_value_t = 1)]
+        keys: usize,
+        /// How many of them must sign a release
+        #[arg(long, default_value_t = 1)]
+        threshold: u32,
+    },
+}
+
+/// Verbs of `releases`.
+#[derive(Debug, Subcommand)]
+pub enum Releases {
+    /// Pack and sign a release, or add a signature to a signed one
+    Sign(Box<Sign>),
+    /// Publish a signed release with its files
+    Publish {
+        /// The file that `releases sign` wrote; the bundles lie beside it
+        file: PathBuf,
+        /// Options of every order.
+        #[command(flatten)]
+        order: Order,
+    },
+    /// List releases
+    List {
+        /// Only this package's
+        package: Option<PackageName>,
+    },
+    /// Show one release with its manifest
+    Show {
+        /// PACKAGE@VERSION, or a unique start of its digest
+        release: String,
+    },
+    /// Say that a release is good
+    MarkGood(OnRelease),
+    /// Say that a release is bad: barred on the fleet
+    MarkBad(OnRelease),
+    /// Lift the bars of a release, on the fleet and on every host
+    LiftBar(OnRelease),
+}
+
+/// What `releases sign` takes.
+#[derive(Debug, Args)]
+pub struct Sign {
+    /// Key file to sign with; may be named several times
+    #[arg(long = "key", short, required = true, value_name = "FILE")]
+    pub keys: Vec<PathBuf>,
+    /// Add signatures to this signed release
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["file", "package", "version", "bundles"])]
+    pub add: Option<PathBuf>,
+    /// Description of the release (TOML: package, version, bundles, probes)
+    #[arg(long, short, value_name = "FILE", conflicts_with_all = ["package", "version", "bundles"])]
+    pub file: Option<PathBuf>,
+    /// The package
+    #[arg(long, short, required_unless_present_any = ["file", "add"])]
+    pub package: Option<PackageName>,
+    /// Its version
+    #[arg(long, required_unless_present_any = ["file", "add"])]
+    pub version: Option<Version>,
+    /// Folder or tar archive, for all Linux hosts or for the kind named
+    #[arg(long = "bundle", short, value_name = "[OS[/ARCH]=]PATH", value_parser = bundle)]
+    #[arg(required_unless_present_any = ["file", "add"])]
+    pub bundles: Vec<(Os, Option<Arch>, PathBuf)>,
+    /// The release needs a boot to take effect
+    #[arg(long)]
+    pub boot: bool,
+    /// No host goes below this version again
+    #[arg(long, value_name = "VERSION")]
+    pub security_floor: Option<Version>,
+    /// Nothing new is exposed to it after this time (Unix seconds)
+    #[arg(long, value_name = "SECONDS")]
+    pub expires_unix_s: Option<u64>,
+    /// What must hold on a host: unit:NAME, tcp:PORT or http:PORT/PATH
+    #[arg(long = "probe", value_name = "PROBE", value_parser = probe)]
+    pub probes: Vec<Probe>,
+    /// Folder to write to
+    #[arg(long, short = 'd', default_value = "releases", value_name = "DIR")]
+    pub out: PathBuf,
+}
+
+/// An order for one release.
+#[derive(Debug, Args)]
+pub struct OnRelease {
+    /// PACKAGE@VERSION, or a unique start of its digest
+    pub release: String,
+    /// Options of every order.
+    #[command(flatten)]
+    pub order: Order,
+}
+
+/// Verbs of `rings`.
+#[derive(Debug, Subcommand)]
+pub enum Rings {
+    /// Say what a policy would mean, without putting it in force
+    Check {
+        /// The policy (TOML)
+        file: PathBuf,
+    },
+    /// Put a policy in force for rollouts started from now on
+    Apply {
+        /// The policy (TOML)
+        file: PathBuf,
+        /// Options of every order.
+        #[command(flatten)]
+        order: Order,
+    },
+    /// List the rings in force
+    List {
+        /// Print the policy as it was applied
+        #[arg(long)]
+        toml: bool,
+    },
+}
+
+/// Verbs of `rollouts`.
+#[derive(Debug, Subcommand)]
+pub enum Rollouts {
+    /// Start a rollout of a published release
+    Start {
+        /// PACKAGE@VERSION, or a unique start of the release's digest
+        release: String,
+        /// Options of every order.
+        #[command(flatten)]
+        order: Order,
+        /// Options of orders that a rollout follows.
+        #[command(flatten)]
+        follow: Follow,
+    },
+    /// List rollouts
+    List {
+        /// Only those that are not over
+        #[arg(long)]
+        active: bool,
+    },
+    /// Show one rollout with its evidence
+    Show {
+        /// Id or a unique start of one; the newest where none is named
+        rollout: Option<String>,
+        /// List its hosts
+        #[arg(long)]
+        hosts: bool,
+        /// List only hosts of this ring
+        #[arg(long, requires = "hosts")]
+        ring: Option<RingName>,
+        /// List only hosts in this state
+        #[arg(long, requires = "hosts", value_parser = member_kind)]
+        state: Vec<MemberKind>,
+    },
+    /// Follow one rollout until it is over
+    Watch {
+        /// Id or a unique start of one; the newest where none is named
+        rollout: Option<String>,
+        /// Follow at most so long, as in 90s, 15m, 2h
+        #[arg(long, value_name = "TIME", value_parser = duration)]
+        timeout: Option<Millis>,
+    },
+    /// Make no further grant; exposures under way go on. Never asks
+    Pause(OnRollout),
+    /// Lift a pause or a halt
+    Resume {
+        /// Id, or a unique start of one
+        rollout: String,
+        /// Options of every order.
+        #[command(flatten)]
+        order: Order,
+        /// Options of orders that a rollout follows.
+        #[command(flatten)]
+        follow: Follow,
+    },
+    /// End a rollout for good. Never asks
+    Abort(OnRollout),
+    /// Bring hosts back from a release to an earlier one
+    Rollback {
+        /// The release to leave (PACKAGE@VERSION or digest), or the rollout that brought it
+        from: String,
+        /// Version to go back to [default: the newest release in good standing]
+        #[arg(long, value_name = "VERSION")]
+        to: Option<Version>,
+        /// Options of every order.
+        #[command(flatten)]
+        order: Order,
+        /// Options of orders that a rollout follows.
+        #[command(flatten)]
+        follow: Follow,
+    },
+}
+
+/// An order for one rollout.
+#[derive(Debug, Args)]
+pub struct OnRollout {
+    /// Id, or a unique start of one
+    pub rollout: String,
+    /// Options of every order.
+    #[command(flatten)]
+    pub order: Order,
+}
+
+/// Verbs of `context`.
+#[derive(Debug, Subcommand)]
+pub enum ContextVerb {
+    /// Show the context in use, and whether its server answers
+    Show,
+}
+
+/// `90s`, `15m`, `24h`, `7d` or `500ms`.
+fn duration(text: &str) -> Result<Millis, String> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number
+        .parse()
+        .map_err(|_| "use a number and ms, s, m, h or d, as in 15m".to_owned())?;
+    match unit {
+        "ms" => Ok(Millis(number)),
+        "s" => Ok(Millis::secs(number)),
+        "m" => Ok(Millis::mins(number)),
+        "h" => Ok(Millis::hours(number)),
+        "d" => Ok(Millis::hours(number.saturating_mul(24))),
+        _ => Err("use a number and ms, s, m, h or d, as in 15m".to_owned()),
+    }
+}
+
+fn label(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("use KEY=VALUE".to_owned()),
+    }
+}
+
+fn host_state(text: &str) -> Result<HostState, String> {
+    match text {
+        "pending" => Ok(HostState::Pending),
+        "active" => Ok(HostState::Active),
+        "retired" => Ok(HostState::Retired),
+        _ => Err("use pending, active or retired".to_owned()),
+    }
+}
+
+fn member_kind(text: &str) -> Result<MemberKind, String> {
+    use MemberKind::*;
+    let kinds = [
+        ("waiting", Waiting),
+        ("granted", Granted),
+        ("begun", Begun),
+        ("applied", Applied),
+        ("rebooting", Rebooting),
+        ("soaking", Soaking),
+        ("confirmed", Confirmed),
+        ("already-there", AlreadyThere),
+        ("failed", Failed),
+        ("reverted", Reverted),
+        ("silent", Silent),
+        ("refused", Refused),
+        ("deferred", Deferred),
+        ("away", Away),
+    ];
+    kinds
+        .iter()
+        .find(|(name, _)| *name == text)
+        .map(|(_, kind)| *kind)
+        .ok_or_else(|| format!("use one of {}", kinds.map(|(name, _)| name).join(", ")))
+}
+
+fn os(text: &str) -> Result<Os, String> {
+    match text {
+        "linux" => Ok(Os::Linux),
+        "windows" => Ok(Os::Windows),
+        _ => Err("the system is linux or windows".to_owned()),
+    }
+}
+
+fn bundle(text: &str) -> Result<(Os, Option<Arch>, PathBuf), String> {
+    let Some((kind, path)) = text.split_once('=') else {
+        return Ok((Os::Linux, None, PathBuf::from(text)));
+    };
+    let path = PathBuf::from(path);
+    match kind.split_once('/') {
+        None => Ok((os(kind)?, None, path)),
+        Some((system, "x86_64" | "x86-64")) => Ok((os(system)?, Some(Arch::X86_64), path)),
+        Some((system, "aarch64")) => Ok((os(system)?, Some(Arch::Aarch64), path)),
+        Some(_) => Err("the architecture is x86_64 or aarch64".to_owned()),
+    }
+}
+
+/// How long a probe named on the command line may take.
+const PROBE_TIMEOUT: Millis = Millis::secs(5);
+
+fn probe(text: &str) -> Result<Probe, String> {
+    let wrong = || "use unit:NAME, tcp:PORT or http:PORT/PATH".to_owned();
+    let (kind, rest) = text.split_once(':').ok_or_else(wrong)?;
+    let timeout_ms = PROBE_TIMEOUT;
+    match kind {
+        "unit" if !rest.is_empty() => Ok(Probe::Unit {
+            name: rest.to_owned(),
+        }),
+        "tcp" => Ok(Probe::Tcp {
+            port: rest.parse().map_err(|_| wrong())?,
+            timeout_ms,
+        }),
+        "http" => {
+            let (port, path) = rest.split_once('/').ok_or_else(wrong)?;
+            Ok(Probe::Http {
+                port: port.parse().map_err(|_| wrong())?,
+                path: format!("/{path}"),
+                timeout_ms,
+            })
+        }
+        _ => Err(wrong()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_help_says_what_every_command_does() {
+        let mut help = String::new();
+        tell(Cli::command().term_width(100), "", &mut help);
+        insta::assert_snapshot!(help);
+    }
+
+    fn tell(mut command: clap::Command, path: &str, help: &mut String) {
+        let path = format!("{path} {}", command.get_name());
+        if path.trim() == "ringwardctl" || command.get_subcommands().next().is_none() {
+            help.push_str(&format!(
+                "## {}\n{}\n",
+                path.trim(),
+                command.render_long_help()
+            ));
+        }
+        for sub in command.get_subcommands().filter(|c| c.get_name() != "help") {
+            assert!(
+                sub.get_about().is_some(),
+                "{path} {} has no help",
+                sub.get_name()
+            );
+            tell(sub.clone().term_width(100), &path, help);
+        }
+    }
+
+    #[test]
+    fn times_labels_bundles_and_probes_read_as_written() {
+        assert_eq!(duration("15m"), Ok(Millis::mins(15)));
+        assert_eq!(duration("500ms"), Ok(Millis(500)));
+        assert!(duration("15").is_err() && duration("m").is_err() && duration("-1s").is_err());
+        assert_eq!(label("site=a=b"), Ok(("site".into(), "a=b".into())));
+        assert!(label("=x").is_err() && label("x").is_err());
+        let kind = bundle("linux/aarch64=dist").unwrap();
+        assert_eq!(kind, (Os::Linux, Some(Arch::Aarch64), "dist".into()));
+        assert_eq!(bundle("dist").unwrap(), (Os::Linux, None, "dist".into()));
+        assert!(bundle("plan9=dist").is_err());
+        assert!(
+            matches!(probe("http:80/ready"), Ok(Probe::Http { port: 80, path, .. }) if path == "/ready")
+        );
+        assert!(probe("tcp:http").is_err() && probe("unit:").is_err());
+    }
+
+    #[test]
+    fn the_global_options_stand_anywhere() {
+        let line = [
+            "ringwardctl",
+            "hosts",
+            "list",
+            "-o",
+            "json",
+            "--context",
+            "c",
+        ];
+        let cli = Cli::try_parse_from(line).unwrap();
+        assert_eq!(cli.common.output, Format::Json);
+        assert_eq!(cli.common.context, Some("c".into()));
+    }
+}
