@@ -76,7 +76,8 @@ pub enum Event {
     Signal(SignalDraft),
     /// The OS says that the host will be away.
     GoingAway(Absence),
-    /// The host is back from a suspend that lasted this long.
+    /// The host is back from a suspend that lasted this long. Told before any other event: the
+    /// daemon compares the boot-time clock with the awake clock before each step.
     Resumed {
         /// Time asleep, by the boot-time clock against the awake clock.
         slept: Millis,

@@ -216,6 +216,7 @@ impl Machine {
 
     fn on_resumed(&mut self, slept: Millis, now: Timestamp) {
         self.clock.slept(slept);
+        self.trial_slept(now);
         self.away_since = None;
         self.give_up_begin_after_suspend(now);
         self.heartbeat_soon(now);

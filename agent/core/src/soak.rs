@@ -53,6 +53,15 @@ impl SoakClock {
         self.passed_at = Some(awake);
     }
 
+    /// A sleep was told after a round had counted it: the awake clock went back. What that round
+    /// earned at most is taken away again.
+    pub(crate) fn slept_before(&mut self, awake: Timestamp, step_max: Millis) {
+        if self.passed_at.is_some_and(|passed| passed > awake) {
+            self.soaked = self.soaked - step_max;
+            self.passed_at = Some(awake);
+        }
+    }
+
     /// A round failed: the time since the last passing one earns nothing.
     pub(crate) fn failed(&mut self) {
         self.passed_at = None;

@@ -175,11 +175,15 @@ impl Machine {
     /// Commits, or goes back, when the trial says so.
     fn end_trial(&mut self, now: Timestamp) {
         let awake = self.clock.awake(now);
+        // A release that cuts the host off could soak in full before the cut is certain: nothing is
+        // proven without a session.
+        let connected = self.link.is_up();
         let (Some(trial), Some(attempt)) = (self.trial.as_mut(), self.ledger.attempt.as_ref())
         else {
             return;
         };
-        if trial.passing && trial.soak.soaked() >= attempt.soak {
+        let reachable = connected && trial.unreachable_since.is_none();
+        if trial.passing && trial.soak.soaked() >= attempt.soak && reachable {
             self.commit();
             return;
         }
@@ -237,6 +241,13 @@ impl Machine {
             package.history.drain(..excess);
         }
         self.write_ledger();
+    }
+
+    pub(crate) fn trial_slept(&mut self, now: Timestamp) {
+        let (awake, step_max) = (self.clock.awake(now), step_max(self.probe_every()));
+        if let Some(trial) = self.trial.as_mut() {
+            trial.soak.slept_before(awake, step_max);
+        }
     }
 
     pub(crate) fn on_network(&mut self, reachable: bool, now: Timestamp) {
@@ -345,10 +356,15 @@ impl Machine {
     }
 }
 
+/// Most that one round earns. Three periods: a round may take as long as one, and be late by
+/// another.
+fn step_max(every: Millis) -> Millis {
+    every.times(3)
+}
+
 impl Trial {
     fn round_passed(&mut self, awake: Timestamp, every: Millis) {
-        // Three periods: a round may take as long as one, and be late by another.
-        self.soak.passed(awake, every.times(3));
+        self.soak.passed(awake, step_max(every));
         self.passing = true;
         self.unhealthy_since = None;
     }

@@ -67,6 +67,15 @@ fn a_sleep_that_is_told_late_earns_almost_nothing() {
 }
 
 #[test]
+fn a_release_that_cuts_the_host_off_is_never_proven() {
+    let mut host = Host::on_release(1);
+    host.until_trial(desired(1, 2));
+    host.step(Event::NetworkReachable(false));
+    host.pass(Millis::mins(5));
+    assert_eq!(host.phase(), Some(AttemptPhase::Trial));
+}
+
+#[test]
 fn probes_that_do_not_pass_take_the_host_back_and_bar_the_release() {
     let mut host = Host::on_release(1);
     host.until_trial(desired(1, 2));
@@ -136,11 +145,15 @@ fn a_way_back_that_fails_is_tried_again_until_it_works() {
 }
 
 #[test]
-fn losing_the_server_alone_never_takes_a_host_back() {
+fn losing_the_server_alone_never_takes_a_host_back_and_proves_nothing() {
     let mut host = Host::on_release(1);
     host.until_trial(desired(1, 2));
     host.step(Event::Disconnected);
     host.pass(Millis::hours(2));
+    assert_eq!(host.phase(), Some(AttemptPhase::Trial));
+    host.step(Event::Connected);
+    host.message(ToAgent::Welcome { protocol: 1 });
+    host.settle();
     assert_eq!(host.phase(), Some(AttemptPhase::Committed));
 }
 
@@ -173,6 +186,8 @@ fn a_release_that_needs_a_boot_soaks_only_after_it() {
     host.pass(Millis::mins(4));
     assert_eq!(host.phase(), Some(AttemptPhase::Trial));
     host.restart(true);
+    host.step(Event::Connected);
+    host.message(ToAgent::Welcome { protocol: 1 });
     host.pass(Millis::secs(75));
     assert_eq!(host.phase(), Some(AttemptPhase::Committed));
     assert_eq!(host.reboots, 1);

@@ -1,1 +1,28 @@
-//! (skeleton)
+//! The Ringward agent: a small daemon around the pure core of `ringward-agent-core`.
+//!
+//! Entry points: [`daemon::run`] runs one agent on a host; [`scripted::run`] runs it on a scripted
+//! machine, boots and all; [`fleet`] runs many of those in one process; [`enroll::enroll`] gives a
+//! host its identity; [`status`] and [`doctor`] look without touching.
+
+pub mod config;
+pub mod counters;
+pub mod daemon;
+pub mod doctor;
+pub mod enroll;
+pub mod fleet;
+pub mod identity;
+mod link;
+pub mod notify;
+pub mod prepare;
+pub mod scripted;
+pub mod spool;
+pub mod status;
+
+/// Version of this agent, as it reports it.
+pub const AGENT_VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// An error with everything beneath it, in one line.
+#[must_use]
+pub fn error_chain(error: &dyn std::error::Error) -> String {
+    link::chain(error)
+}

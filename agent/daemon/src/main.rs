@@ -1,2 +1,26 @@
-//! (skeleton)
-fn main() {}
+//! `ringward-agent`: the program around the library. Settings, a runtime, a signal to stop.
+
+mod cli;
+
+use clap::Parser;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    cli::log_to_stderr();
+    // One thread: an idle agent has nothing to share between two.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let outcome = match runtime {
+        Ok(runtime) => runtime.block_on(cli::run(cli)),
+        Err(error) => Err(cli::Failure::from(error)),
+    };
+    match outcome {
+        Ok(code) => code,
+        Err(failure) => {
+            eprintln!("ringward-agent: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}

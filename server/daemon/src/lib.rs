@@ -1,1 +1,31 @@
-//! (skeleton)
+//! The Ringward control server: configuration, authority, listeners, and the one task that owns the
+//! decisions of `ringward-server-core`.
+//!
+//! Entry points: [`init`](init::init) makes a data directory, [`run`](run::run) serves it,
+//! [`doctor`](doctor::doctor) looks it over. What the server decides is decided in
+//! `ringward_server_core`; this crate carries it out: nothing is sent before it is durable.
+
+pub mod actor;
+pub mod api;
+pub mod artefacts;
+pub mod clock;
+pub mod config;
+pub mod data_dir;
+pub mod doctor;
+pub mod error;
+pub mod init;
+pub mod listener;
+pub mod metrics;
+pub mod pki;
+pub mod release_check;
+pub mod run;
+pub mod storage;
+pub mod tokens;
+
+pub use config::Config;
+pub use data_dir::DataDir;
+pub use doctor::{Findings, doctor};
+pub use error::{ServerError, chain};
+pub use init::{InitOptions, Initialised, init};
+pub use release_check::trust_root;
+pub use run::{Addresses, Running, run, start, start_on};

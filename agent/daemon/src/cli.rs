@@ -1,0 +1,232 @@
+//! The command line.
+
+use clap::{Args, Parser, Subcommand};
+use ringward_agent::config::{Adapter, DEFAULT_PATH, File, Settings};
+use ringward_agent::counters::Counters;
+use ringward_agent::notify::Notifier;
+use ringward_agent::{daemon, doctor, enroll, error_chain, scripted, status};
+use ringward_agent_os::fake::ScriptedHost;
+use ringward_agent_os::linux::LinuxHost;
+use ringward_agent_os::{Host, HostError};
+use ringward_domain::host::{Facts, HostState};
+use std::fmt;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tracing_subscriber::EnvFilter;
+
+/// Longest token text; what is longer is none.
+const TOKEN_BYTES_MAX: u64 = 8192;
+
+/// The Ringward agent of this host.
+#[derive(Debug, Parser)]
+#[command(name = "ringward-agent", version, about)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Give this host its identity, by a token from `ringwardctl tokens create`.
+    Enroll {
+        #[command(flatten)]
+        place: Place,
+        #[command(flatten)]
+        token: Token,
+    },
+    /// Run the agent; ends on SIGTERM or SIGINT.
+    Run {
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Show what this host runs and what is on trial.
+    Status {
+        #[command(flatten)]
+        place: Place,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Look for what stands in this agent's way; exit status 1 where something does.
+    Doctor {
+        #[command(flatten)]
+        place: Place,
+    },
+}
+
+/// Where settings and state are.
+#[derive(Debug, Args)]
+struct Place {
+    /// Settings file [default: /etc/ringward/agent.toml, where it is there].
+    #[arg(long)]
+    config: Option<PathBuf>,
+    /// State folder; wins over the settings.
+    #[arg(long)]
+    state_dir: Option<PathBuf>,
+}
+
+/// Where the token comes from. Never an argument: every user of a machine reads those.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct Token {
+    /// File that holds the token.
+    #[arg(long)]
+    token_file: Option<PathBuf>,
+    /// Read the token from standard input.
+    #[arg(long)]
+    token_stdin: bool,
+}
+
+/// Why the program failed, in one line.
+#[derive(Debug)]
+pub(crate) struct Failure(String);
+
+impl<E: std::error::Error> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self(error_chain(&error))
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Log lines on stderr, where journald takes them up; it has times of its own.
+pub(crate) fn log_to_stderr() {
+    let filter = EnvFilter::try_from_env("RINGWARD_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .without_time()
+        .with_ansi(false)
+        .init();
+}
+
+impl Place {
+    fn settings(self) -> Result<Settings, Failure> {
+        let file = match self.config {
+            Some(path) => File::read(&path)?,
+            None if Path::new(DEFAULT_PATH).exists() => File::read(Path::new(DEFAULT_PATH))?,
+            None => File::default(),
+        };
+        Ok(file.merge(self.state_dir).validate()?)
+    }
+}
+
+impl Token {
+    fn read(self) -> Result<String, Failure> {
+        let mut text = String::new();
+        match self.token_file {
+            Some(path) => {
+                let file = std::fs::File::open(&path).map_err(|error| {
+                    Failure(format!(
+                        "reading the token from {}: {error}",
+                        path.display()
+                    ))
+                })?;
+                file.take(TOKEN_BYTES_MAX).read_to_string(&mut text)?;
+            }
+            None => {
+                std::io::stdin()
+                    .take(TOKEN_BYTES_MAX)
+                    .read_to_string(&mut text)?;
+            }
+        }
+        Ok(text)
+    }
+}
+
+/// Run the verb.
+///
+/// # Errors
+/// In one line, what failed, why, and what to do next.
+pub(crate) async fn run(cli: Cli) -> Result<ExitCode, Failure> {
+    match cli.verb {
+        Verb::Enroll { place, token } => enroll(place.settings()?, token.read()?).await,
+        Verb::Run { place } => {
+            let settings = place.settings()?;
+            let stop = stop_on_signal()?;
+            run_agent(&settings, stop).await?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Verb::Status { place, json } => {
+            let status = status::look(&place.settings()?.state_dir);
+            match json {
+                true => println!("{}", serde_json::to_string_pretty(&status)?),
+                false => print!("{status}"),
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        Verb::Doctor { place } => {
+            let findings = doctor::examine(&place.settings()?).await;
+            for finding in &findings {
+                println!("{finding}");
+            }
+            let healthy = findings.iter().all(|finding| finding.outcome.is_ok());
+            Ok(ExitCode::from(u8::from(!healthy)))
+        }
+    }
+}
+
+async fn enroll(settings: Settings, token: String) -> Result<ExitCode, Failure> {
+    let facts = facts(&settings)?;
+    let (host, state) = enroll::enroll(&settings.state_dir, &token, facts).await?;
+    match state {
+        HostState::Active => println!("enrolled as {host}; start it with `ringward-agent run`"),
+        HostState::Pending => {
+            println!("enrolled as {host}; it takes part after `ringwardctl hosts approve {host}`");
+        }
+        HostState::Retired => println!("enrolled as {host}, which is retired"),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn facts(settings: &Settings) -> Result<Facts, HostError> {
+    ringward_agent::identity::state_folder(&settings.state_dir).map_err(|error| {
+        HostError::Malformed {
+            what: settings.state_dir.display().to_string(),
+            why: error_chain(&error),
+            next: "run as the user that owns the state folder",
+        }
+    })?;
+    match settings.adapter {
+        Adapter::Linux => Ok(ringward_agent_os::linux::facts()),
+        Adapter::Scripted => Ok(ScriptedHost::open(&settings.state_dir)?.facts()),
+    }
+}
+
+async fn run_agent(settings: &Settings, stop: watch::Receiver<bool>) -> Result<(), Failure> {
+    let counters = Arc::new(Counters::open(&settings.state_dir)?);
+    match settings.adapter {
+        Adapter::Scripted => {
+            scripted::run(settings, counters, Notifier::of_service, stop).await?;
+        }
+        Adapter::Linux => {
+            let host = Arc::new(LinuxHost::open(&settings.state_dir)?);
+            daemon::run(settings, host, counters, Notifier::of_service(), stop).await?;
+        }
+    }
+    Ok(())
+}
+
+fn stop_on_signal() -> Result<watch::Receiver<bool>, Failure> {
+    let (stop, stopped) = watch::channel(false);
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        stop.send_replace(true);
+        // The sender lives on, so that nobody takes its end for another stop.
+        std::future::pending::<()>().await;
+    });
+    Ok(stopped)
+}

@@ -1,0 +1,239 @@
+//! `agent.toml`: read as written ([`File`]), completed ([`Merged`]), checked ([`Settings`]). An error
+//! names the field and what would do; an unknown key is one.
+
+use serde::Deserialize;
+use std::path::{Path, PathBuf};
+
+/// Where the file is looked for without `--config`.
+pub const DEFAULT_PATH: &str = "/etc/ringward/agent.toml";
+const DEFAULT_STATE_DIR: &str = "/var/lib/ringward-agent";
+const SPOOL_MIB_DEFAULT: u64 = 16;
+
+/// Why the settings are unusable.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("reading the settings {path}; create it or name another one with --config")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The file is not what it should be.
+    #[error("reading the settings {path}: {why}")]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, with line and key.
+        why: String,
+    },
+    /// A value cannot be what it is.
+    #[error("settings: {field} {why}")]
+    Invalid {
+        /// The key's path.
+        field: &'static str,
+        /// What is wrong and what would do.
+        why: String,
+    },
+}
+
+/// The file as a person wrote it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct File {
+    /// Where ledger, slots, spool and identity live.
+    pub state_dir: Option<PathBuf>,
+    /// Which kind of host this is.
+    pub adapter: Option<Adapter>,
+    /// Servers to use instead of those of the enrolment, as `host:port`.
+    pub servers: Option<Vec<String>>,
+    /// The signal spool.
+    #[serde(default)]
+    pub spool: SpoolFile,
+}
+
+/// `[spool]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SpoolFile {
+    /// Disk for signals that wait; 1-1024 MiB.
+    pub size_mib: Option<u64>,
+}
+
+/// Which kind of host the agent runs on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Adapter {
+    /// This Linux machine.
+    Linux,
+    /// A scripted machine inside the process, for demo and tests.
+    Scripted,
+}
+
+/// Every value decided, none checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Merged {
+    state_dir: PathBuf,
+    adapter: Adapter,
+    servers: Vec<String>,
+    spool_mib: u64,
+}
+
+/// Checked settings: what the agent runs on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Where ledger, slots, spool and identity live; absolute.
+    pub state_dir: PathBuf,
+    /// Which kind of host this is.
+    pub adapter: Adapter,
+    /// Servers to use instead of those of the enrolment; empty = those.
+    pub servers: Vec<String>,
+    /// Disk for signals that wait.
+    pub spool_bytes_max: u64,
+}
+
+impl File {
+    /// Read a settings file.
+    ///
+    /// # Errors
+    /// It cannot be read, or holds something unknown; the error names the key.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        toml::from_str(&text).map_err(|error| ConfigError::Parse {
+            path: path.to_owned(),
+            why: error.to_string(),
+        })
+    }
+
+    /// Complete it: command line before file before default.
+    #[must_use]
+    pub fn merge(self, state_dir: Option<PathBuf>) -> Merged {
+        Merged {
+            state_dir: state_dir
+                .or(self.state_dir)
+                .unwrap_or_else(|| PathBuf::from(DEFAULT_STATE_DIR)),
+            adapter: self.adapter.unwrap_or(Adapter::Linux),
+            servers: self.servers.unwrap_or_default(),
+            spool_mib: self.spool.size_mib.unwrap_or(SPOOL_MIB_DEFAULT),
+        }
+    }
+}
+
+impl Merged {
+    /// Check every value.
+    ///
+    /// # Errors
+    /// Names the field and what would do.
+    pub fn validate(self) -> Result<Settings, ConfigError> {
+        let invalid = |field, why: &str| ConfigError::Invalid {
+            field,
+            why: why.to_owned(),
+        };
+        let state_dir = std::path::absolute(&self.state_dir)
+            .map_err(|error| invalid("state_dir", &format!("is no path: {error}")))?;
+        if !(1..=1024).contains(&self.spool_mib) {
+            return Err(invalid("spool.size_mib", "must be 1-1024"));
+        }
+        if self.servers.len() > 16 {
+            return Err(invalid("servers", "holds more than 16 addresses"));
+        }
+        if let Some(bad) = self.servers.iter().find(|server| !is_address(server)) {
+            return Err(invalid(
+                "servers",
+                &format!("holds {bad:?}, which is not host:port"),
+            ));
+        }
+        Ok(Settings {
+            state_dir,
+            adapter: self.adapter,
+            servers: self.servers,
+            spool_bytes_max: self.spool_mib * 1024 * 1024,
+        })
+    }
+}
+
+impl Settings {
+    /// All defaults around a state folder: what tests and fleets of scripted hosts use.
+    ///
+    /// # Errors
+    /// The folder's path cannot be made absolute.
+    pub fn scripted(state_dir: &Path) -> Result<Self, ConfigError> {
+        let file = File {
+            adapter: Some(Adapter::Scripted),
+            ..File::default()
+        };
+        file.merge(Some(state_dir.to_owned())).validate()
+    }
+}
+
+fn is_address(text: &str) -> bool {
+    let Some((host, port)) = text.rsplit_once(':') else {
+        return false;
+    };
+    let host_fits = !host.is_empty()
+        && host
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"-._[]:%".contains(&b));
+    host_fits && port.parse::<u16>().is_ok_and(|port| port > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn settings(text: &str) -> Result<Settings, ConfigError> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("agent.toml");
+        std::fs::write(&path, text).unwrap();
+        File::read(&path)?.merge(None).validate()
+    }
+
+    #[test]
+    fn an_empty_file_gives_the_defaults() {
+        let settings = settings("").unwrap();
+        assert_eq!(settings.state_dir, Path::new(DEFAULT_STATE_DIR));
+        assert_eq!(settings.adapter, Adapter::Linux);
+        assert_eq!(settings.spool_bytes_max, 16 * 1024 * 1024);
+    }
+
+    #[test]
+    fn every_bad_value_is_named() {
+        for (text, field) in [
+            ("stat_dir = '/x'", "stat_dir"),
+            ("adapter = 'dos'", "adapter"),
+            ("[spool]\nsize = 1", "size"),
+            ("[spool]\nsize_mib = 0", "spool.size_mib"),
+            ("servers = ['nowhere']", "servers"),
+            ("servers = ['h:0']", "servers"),
+            ("servers = ['h h:1']", "servers"),
+        ] {
+            let error = settings(text).unwrap_err().to_string();
+            assert!(error.contains(field), "{text:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_command_line_wins_over_the_file() {
+        let file = File {
+            state_dir: Some(PathBuf::from("/from/file")),
+            ..File::default()
+        };
+        let settings = file
+            .merge(Some(PathBuf::from("/from/line")))
+            .validate()
+            .unwrap();
+        assert_eq!(settings.state_dir, Path::new("/from/line"));
+    }
+
+    #[test]
+    fn a_missing_file_says_what_to_do() {
+        let error = File::read(Path::new("/nowhere/agent.toml")).unwrap_err();
+        assert!(error.to_string().contains("--config"), "{error}");
+    }
+}

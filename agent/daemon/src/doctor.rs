@@ -1,0 +1,184 @@
+//! What stands in the way of this agent, found without changing anything.
+
+use crate::config::{Adapter, Settings};
+use crate::identity::{self, HostFile, Identity};
+use crate::link::chain;
+use crate::spool::{DiskFiles, Spool};
+use ringward_guard::{LedgerStore, Slots, SystemFiles};
+use ringward_wire::client;
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+/// One finding.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// What was looked at.
+    pub what: String,
+    /// Whether it is as it should be, and in words how it is.
+    pub outcome: Result<String, String>,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.outcome {
+            Ok(words) => write!(f, "ok    {}: {words}", self.what),
+            Err(words) => write!(f, "BAD   {}: {words}", self.what),
+        }
+    }
+}
+
+fn finding<T, E: std::error::Error>(
+    what: impl Into<String>,
+    outcome: Result<T, E>,
+    words: impl FnOnce(T) -> String,
+) -> Finding {
+    Finding {
+        what: what.into(),
+        outcome: outcome.map(words).map_err(|error| chain(&error)),
+    }
+}
+
+/// Look at everything that can be looked at.
+pub async fn examine(settings: &Settings) -> Vec<Finding> {
+    let state_dir = &settings.state_dir;
+    let mut findings = vec![
+        finding("state folder", std::fs::read_dir(state_dir), |_| {
+            state_dir.display().to_string()
+        }),
+        finding("identity", HostFile::load(state_dir), |host| {
+            host.host.to_string()
+        }),
+        certificate(state_dir),
+        release_root(state_dir),
+        finding(
+            "ledger",
+            LedgerStore::new(SystemFiles, state_dir).read(),
+            |file| match file.and_then(|file| file.ledger.attempt) {
+                Some(attempt) => format!("newest attempt {:?}", attempt.phase),
+                None => "no attempt".to_owned(),
+            },
+        ),
+        slots(state_dir),
+        spool(state_dir),
+        guard(settings.adapter),
+    ];
+    findings.extend(servers(settings).await);
+    findings
+}
+
+fn certificate(state_dir: &Path) -> Finding {
+    let what = "certificate".to_owned();
+    let outcome = match identity::validity(state_dir) {
+        Err(error) => Err(chain(&error)),
+        Ok((from, until)) => match SystemTime::now() {
+            now if now < from => Err("it is not valid yet: check the clock".to_owned()),
+            now if now >= until => Err("it has expired: enrol the host again".to_owned()),
+            now => {
+                let left = until.duration_since(now).unwrap_or_default();
+                Ok(format!("valid for {} days", left.as_secs() / 86_400))
+            }
+        },
+    };
+    Finding { what, outcome }
+}
+
+fn release_root(state_dir: &Path) -> Finding {
+    let outcome = match identity::release_root(state_dir) {
+        Ok(Some(root)) => Ok(format!(
+            "{} of {} keys must sign",
+            root.threshold,
+            root.keys.len()
+        )),
+        Ok(None) => {
+            Err("none: every release will be refused; enrol with a server that has one".to_owned())
+        }
+        Err(error) => Err(chain(&error)),
+    };
+    Finding {
+        what: "release root".to_owned(),
+        outcome,
+    }
+}
+
+fn slots(state_dir: &Path) -> Finding {
+    let ledger = LedgerStore::new(SystemFiles, state_dir).read();
+    let ledger = ledger.ok().flatten().unwrap_or_default().ledger;
+    let found = Slots::new(SystemFiles, state_dir).inspect(&ledger);
+    finding("slots", found, |packages| {
+        format!("{} packages", packages.len())
+    })
+}
+
+fn spool(state_dir: &Path) -> Finding {
+    let folder = state_dir.join("spool");
+    if !folder.is_dir() {
+        return Finding {
+            what: "spool".to_owned(),
+            outcome: Ok("not made yet".to_owned()),
+        };
+    }
+    let opened = DiskFiles::new(&folder)
+        .map_err(|error| error.to_string())
+        .and_then(|files| Spool::open(files, u64::MAX).map_err(|error| chain(&error)));
+    let outcome = opened.and_then(|spool| match (spool.losses().damaged, spool.range()) {
+        (0, (from, next)) => Ok(format!("{} signals wait", next.0 - from.0)),
+        (places, _) => Err(format!("{places} damaged places; what is whole is kept")),
+    });
+    Finding {
+        what: "spool".to_owned(),
+        outcome,
+    }
+}
+
+fn guard(adapter: Adapter) -> Finding {
+    let outcome = match adapter {
+        Adapter::Scripted => Ok("asked at each scripted boot".to_owned()),
+        Adapter::Linux => Err(
+            "no place in this machine's boot: a release that keeps the machine from booting is not \
+             taken back by itself"
+                .to_owned(),
+        ),
+    };
+    Finding {
+        what: "guard".to_owned(),
+        outcome,
+    }
+}
+
+async fn servers(settings: &Settings) -> Vec<Finding> {
+    let Ok(identity) = Identity::load(&settings.state_dir) else {
+        return Vec::new();
+    };
+    let addresses = match settings.servers.is_empty() {
+        true => identity.host.servers,
+        false => settings.servers.clone(),
+    };
+    let mut findings = Vec::new();
+    for address in addresses {
+        let reached = client::channel(&address, Arc::clone(&identity.tls)).await;
+        findings.push(finding(format!("server {address}"), reached, |_| {
+            "reached, and it is ours".to_owned()
+        }));
+    }
+    findings
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[tokio::test]
+    async fn a_host_that_was_never_enrolled_is_told_what_it_lacks() {
+        let root = tempfile::tempdir().unwrap();
+        let findings = examine(&Settings::scripted(root.path()).unwrap()).await;
+        let bad: Vec<&str> = findings
+            .iter()
+            .filter(|finding| finding.outcome.is_err())
+            .map(|finding| finding.what.as_str())
+            .collect();
+        assert_eq!(bad, ["identity", "certificate", "release root"]);
+    }
+}

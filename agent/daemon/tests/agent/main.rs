@@ -1,0 +1,7 @@
+//! The agent as library and as program, against a server over loopback with mutual TLS.
+
+#![allow(clippy::unwrap_used)]
+
+mod daemon;
+mod program;
+mod support;

@@ -1,0 +1,103 @@
+//! Facts of a Linux machine.
+
+use ring::digest;
+use ringward_domain::host::{Arch, Facts, GuardTier, Os};
+use ringward_domain::limits::LABEL_BYTES_MAX;
+use std::fmt::Write;
+use std::path::Path;
+use sysinfo::{MemoryRefreshKind, RefreshKind, System};
+
+/// The architecture this agent was built for, which is the one that its releases must fit.
+#[must_use]
+pub(crate) fn arch() -> Arch {
+    if cfg!(target_arch = "aarch64") {
+        Arch::Aarch64
+    } else {
+        Arch::X86_64
+    }
+}
+
+/// Ask the system. `root` is where `/etc` and `/sys` are found.
+pub(super) fn collect(root: &Path) -> Facts {
+    let refresh = RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram());
+    let memory = System::new_with_specifics(refresh).map_or(0, |system| system.total_memory());
+    let cpus = std::thread::available_parallelism().map_or(1, |n| n.get());
+    Facts {
+        hostname: bounded(System::host_name().unwrap_or_default()),
+        os: Os::Linux,
+        os_build: bounded(System::long_os_version().unwrap_or_default()),
+        arch: arch(),
+        kernel: bounded(System::kernel_version().unwrap_or_default()),
+        model: bounded(first_line(&root.join("sys/class/dmi/id/product_name"))),
+        fingerprint: fingerprint(root),
+        memory_mib: memory / (1024 * 1024),
+        cpus: u32::try_from(cpus).unwrap_or(u32::MAX),
+        // The guard has no place in this machine's boot yet, and says so.
+        guard_tier: GuardTier::None,
+    }
+}
+
+fn bounded(text: String) -> String {
+    let mut end = text.len().min(LABEL_BYTES_MAX);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text[..end].trim().to_owned()
+}
+
+fn first_line(path: &Path) -> String {
+    std::fs::read_to_string(path)
+        .ok()
+        .and_then(|text| text.lines().next().map(str::to_owned))
+        .unwrap_or_default()
+}
+
+/// SHA-256 over the machine id and the board's serial: stable over re-installs of the agent, and not
+/// the machine id itself, which is confidential (machine-id(5)).
+fn fingerprint(root: &Path) -> String {
+    let mut hash = digest::Context::new(&digest::SHA256);
+    for path in ["etc/machine-id", "sys/class/dmi/id/product_uuid"] {
+        hash.update(first_line(&root.join(path)).as_bytes());
+        hash.update(b"\n");
+    }
+    hex(hash.finish().as_ref())
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut out, byte| {
+        let _ = write!(out, "{byte:02x}");
+        out
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_fingerprint_is_no_machine_id() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir(root.path().join("etc")).unwrap();
+        let id = "0123456789abcdef0123456789abcdef";
+        std::fs::write(root.path().join("etc/machine-id"), format!("{id}\n")).unwrap();
+        let one = fingerprint(root.path());
+        assert_eq!(one.len(), 64);
+        assert!(!one.contains(id));
+        assert_eq!(one, fingerprint(root.path()));
+        std::fs::write(root.path().join("etc/machine-id"), "other\n").unwrap();
+        assert_ne!(one, fingerprint(root.path()));
+    }
+
+    #[test]
+    fn long_facts_are_cut_at_a_character() {
+        assert_eq!(bounded("ä".repeat(LABEL_BYTES_MAX)).len(), LABEL_BYTES_MAX);
+        assert!(bounded(format!("x{}", "ä".repeat(LABEL_BYTES_MAX))).len() < LABEL_BYTES_MAX);
+    }
+
+    #[test]
+    fn this_machine_has_facts() {
+        let facts = collect(Path::new("/"));
+        assert!(facts.memory_mib > 0 && facts.cpus > 0 && !facts.kernel.is_empty());
+    }
+}

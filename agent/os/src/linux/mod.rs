@@ -1,0 +1,234 @@
+//! A real Linux machine with systemd.
+
+mod facts;
+
+mod gateway;
+
+pub(crate) use facts::hex;
+
+use crate::host::{Host, HostError, HostEvent, StopReason};
+use crate::{marker, probe};
+use ringward_domain::host::Facts;
+use ringward_domain::manifest::Probe;
+use ringward_domain::{BootId, Millis, PackageName, Timestamp};
+use rustix::time::{ClockId, clock_gettime};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+use tokio::process::Command;
+use tokio::time::timeout;
+
+const SYSTEMCTL: &str = "/usr/bin/systemctl";
+/// systemd answers such questions in milliseconds; a hanging D-Bus must not hold the agent.
+const SYSTEMCTL_TIMEOUT: Duration = Duration::from_secs(5);
+const ARMED: &str = "guard-armed";
+
+/// Milliseconds since boot, time asleep included.
+#[must_use]
+pub fn boottime() -> Timestamp {
+    Timestamp(millis(ClockId::Boottime))
+}
+
+/// Milliseconds since boot, time asleep left out.
+#[must_use]
+pub fn awake() -> Millis {
+    Millis(millis(ClockId::Monotonic))
+}
+
+fn millis(clock: ClockId) -> u64 {
+    let now = clock_gettime(clock);
+    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
+    seconds * 1000 + u64::try_from(now.tv_nsec).unwrap_or(0) / 1_000_000
+}
+
+/// The machine this process runs on.
+#[derive(Debug)]
+pub struct LinuxHost {
+    root: PathBuf,
+    boot: BootId,
+    last_stop_clean: Option<bool>,
+}
+
+/// Facts of this machine, without taking hold of it.
+#[must_use]
+pub fn facts() -> Facts {
+    facts::collect(Path::new("/"))
+}
+
+impl LinuxHost {
+    /// Take hold of the machine; the clean-stop marker in `root` (the state folder) is consumed.
+    ///
+    /// # Errors
+    /// The kernel's boot id cannot be read, or the state folder cannot be written.
+    pub fn open(root: &Path) -> Result<Self, HostError> {
+        let boot = boot_id(Path::new("/proc/sys/kernel/random/boot_id"))?;
+        let last_stop_clean = marker::consume(root, boot)?;
+        Ok(Self {
+            root: root.to_owned(),
+            boot,
+            last_stop_clean,
+        })
+    }
+}
+
+fn boot_id(path: &Path) -> Result<BootId, HostError> {
+    let text = std::fs::read_to_string(path).map_err(|source| HostError::File {
+        doing: "reading the boot id from",
+        path: path.display().to_string(),
+        next: "mount /proc for the agent",
+        source,
+    })?;
+    let digits: String = text.trim().chars().filter(|c| *c != '-').collect();
+    digits.parse().map_err(|error| HostError::Malformed {
+        what: format!("the boot id in {}", path.display()),
+        why: format!("{error}"),
+        next: "mount /proc for the agent",
+    })
+}
+
+async fn systemctl(arguments: &[&str]) -> Result<String, HostError> {
+    let failed = |why: String| HostError::Command {
+        command: format!("{SYSTEMCTL} {}", arguments.join(" ")),
+        why,
+        next: "check that systemd runs this machine and answers",
+    };
+    let mut command = Command::new(SYSTEMCTL);
+    command
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .kill_on_drop(true);
+    let output = timeout(SYSTEMCTL_TIMEOUT, command.output())
+        .await
+        .map_err(|_| {
+            failed(format!(
+                "no answer within {} s",
+                SYSTEMCTL_TIMEOUT.as_secs()
+            ))
+        })?
+        .map_err(|error| failed(error.to_string()))?;
+    // `is-active` and `is-system-running` tell their answer on stdout whatever their exit status.
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+async fn unit_active(name: &str) -> Result<(), String> {
+    if name.is_empty() || name.starts_with('-') || name.contains(|c: char| c.is_control()) {
+        return Err(format!("{name:?} is no unit's name"));
+    }
+    match systemctl(&["is-active", name]).await {
+        Ok(state) if state == "active" => Ok(()),
+        Ok(state) => Err(format!("unit {name} is {state}")),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+impl Host for LinuxHost {
+    fn boot(&self) -> BootId {
+        self.boot
+    }
+
+    fn boottime(&self) -> Timestamp {
+        boottime()
+    }
+
+    fn awake(&self) -> Millis {
+        awake()
+    }
+
+    fn facts(&self) -> Facts {
+        facts()
+    }
+
+    fn last_stop_clean(&self) -> Option<bool> {
+        self.last_stop_clean
+    }
+
+    fn mark_clean_stop(&self, reason: StopReason) -> Result<(), HostError> {
+        marker::write(&self.root, self.boot, reason)
+    }
+
+    fn arm_guard(&self) -> Result<(), HostError> {
+        marker::write_durably(&self.root.join(ARMED), b"armed\n")
+    }
+
+    fn disarm_guard(&self) -> Result<(), HostError> {
+        let path = self.root.join(ARMED);
+        match std::fs::remove_file(&path) {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(HostError::File {
+                doing: "removing",
+                path: path.display().to_string(),
+                next: "check that the state folder is writable",
+                source,
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    async fn reboot(&self) -> Result<(), HostError> {
+        systemctl(&["--no-block", "reboot"]).await.map(drop)
+    }
+
+    fn activate(&self, _package: &PackageName) -> Result<(), HostError> {
+        // A bundle is files behind one link; whoever uses them follows the link.
+        Ok(())
+    }
+
+    async fn probe(&self, wanted: &Probe) -> Result<(), String> {
+        match wanted {
+            Probe::Unit { name } => unit_active(name).await,
+            Probe::Tcp { port, timeout_ms } => probe::tcp(*port, *timeout_ms).await,
+            Probe::Http {
+                port,
+                path,
+                timeout_ms,
+            } => probe::http(*port, path, *timeout_ms).await,
+        }
+    }
+
+    async fn next_event(&self) -> HostEvent {
+        std::future::pending().await
+    }
+
+    fn gateway_reachable(&self) -> Option<bool> {
+        gateway::reachable(Path::new("/proc/net/route"), Path::new("/proc/net/arp"))
+    }
+
+    async fn system_stopping(&self) -> bool {
+        match systemctl(&["is-system-running"]).await {
+            Ok(state) => state == "stopping",
+            // Not known to be a person's act: nothing is announced, the silence deadline stays.
+            Err(_) => true,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_boot_id_is_the_kernels_own() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("boot_id");
+        std::fs::write(&path, "0a1b2c3d-0000-4000-8000-00000000abcd\n").unwrap();
+        assert_eq!(
+            boot_id(&path).unwrap().to_string(),
+            "0a1b2c3d00004000800000000000abcd"
+        );
+        std::fs::write(&path, "nonsense").unwrap();
+        assert!(boot_id(&path).unwrap_err().to_string().contains("boot id"));
+    }
+
+    #[test]
+    fn the_clock_with_suspend_is_never_behind_the_one_without() {
+        let awake_first = awake();
+        assert!(boottime().0 >= awake_first.0);
+    }
+
+    #[tokio::test]
+    async fn a_unit_name_cannot_become_an_option() {
+        let why = unit_active("--version").await.unwrap_err();
+        assert!(why.contains("no unit's name"), "{why}");
+    }
+}

@@ -1,0 +1,275 @@
+//! Hosts and the tokens by which new ones join.
+
+use super::{
+    Shared, admin, carry_out, not_found, page_of, plain_outcome, store_failed, token_refused,
+};
+use crate::pki::random;
+use crate::tokens::Order;
+use ringward_domain::HostId;
+use ringward_domain::command::Action;
+use ringward_domain::signal::Signal;
+use ringward_store::Store;
+use ringward_wire::command::Act;
+use ringward_wire::host::{HostFilter, HostPage};
+use ringward_wire::page::PageRequest;
+use ringward_wire::pb::fleet_service_server::FleetService;
+use ringward_wire::token::{EnrolmentToken, Secret, TokenSpec};
+use ringward_wire::{command, pb, status};
+use std::sync::Arc;
+use tonic::{Request, Response, Status};
+
+/// Newest signals shown of one host.
+const SIGNALS_SHOWN: usize = 50;
+/// Signals read in one page while counting.
+const COUNT_PAGE: usize = 4_096;
+
+/// The fleet service.
+#[derive(Clone)]
+pub struct FleetApi(pub Arc<Shared>);
+
+type Answer = Result<Response<pb::Outcome>, Status>;
+
+fn order(act: Act, actor: &str) -> Order {
+    Order {
+        request: act.request,
+        actor: actor.to_owned(),
+        reason: act.reason,
+        dry_run: act.dry_run,
+    }
+}
+
+#[tonic::async_trait]
+impl FleetService for FleetApi {
+    async fn list_hosts(
+        &self,
+        request: Request<pb::ListHostsRequest>,
+    ) -> Result<Response<pb::ListHostsResponse>, Status> {
+        admin(&request)?;
+        let request = request.into_inner();
+        let page = PageRequest::decode(request.page_size, request.page_token)?;
+        let filter = HostFilter::try_from(request.filter.unwrap_or_default())?;
+        let answer = self
+            .0
+            .handle
+            .ask(move |seen| {
+                let hosts = seen.hosts();
+                let all = hosts.len() as u64;
+                let hosts: Vec<_> = hosts.into_iter().filter(|h| filter.matches(h)).collect();
+                let total = hosts.len() as u64;
+                let (mut hosts, next) = page_of(hosts, &page.after, page.size, |h| {
+                    h.id.0.to_be_bytes().to_vec()
+                });
+                for host in &mut hosts {
+                    host.signals.clear();
+                }
+                HostPage {
+                    hosts,
+                    next,
+                    total,
+                    filtered_out: all - total,
+                }
+            })
+            .await?;
+        Ok(Response::new(answer.into()))
+    }
+
+    async fn get_host(
+        &self,
+        request: Request<pb::GetHostRequest>,
+    ) -> Result<Response<pb::HostView>, Status> {
+        admin(&request)?;
+        let id = HostId(request.into_inner().host);
+        let view = self.0.handle.ask(move |seen| seen.host(id)).await?;
+        let mut view = view.ok_or_else(|| {
+            not_found(
+                "host",
+                id.to_string(),
+                "list them with `ringwardctl hosts list`",
+            )
+        })?;
+        view.signals = self.newest_signals(id).await?;
+        Ok(Response::new(view.into()))
+    }
+
+    async fn create_token(
+        &self,
+        request: Request<pb::CreateTokenRequest>,
+    ) -> Result<Response<pb::CreateTokenResponse>, Status> {
+        let admin = admin(&request)?;
+        let request = request.into_inner();
+        let act = Act::decode(request.act)?;
+        let spec = request
+            .spec
+            .ok_or_else(|| status::bad_field("spec", "must be set"))?;
+        let spec = TokenSpec::try_from(spec).map_err(|error| error.within("spec"))?;
+        let secret = Secret::new(random());
+        let order = order(act, &admin.name);
+        let (view, made) = self
+            .0
+            .tokens
+            .create(&order, spec, &secret)
+            .await
+            .map_err(token_refused)?;
+        if order.dry_run {
+            let summary = format!("would make a token for {} hosts", view.spec.uses);
+            return Ok(Response::new(pb::CreateTokenResponse {
+                outcome: Some(plain_outcome(summary).into()),
+                token: String::new(),
+                view: None,
+            }));
+        }
+        let (summary, token) = if made {
+            tracing::info!(actor = admin.name, token = view.id, "token made");
+            let token = EnrolmentToken {
+                addresses: vec![self.0.agent_address.clone()],
+                ca: self.0.root_key_hash,
+                secret,
+            };
+            let summary = format!("made token {} for {} hosts", view.id, view.spec.uses);
+            (summary, token.to_text())
+        } else {
+            let summary = format!("token {} was made by this request before", view.id);
+            (summary, String::new())
+        };
+        Ok(Response::new(pb::CreateTokenResponse {
+            outcome: Some(plain_outcome(summary).into()),
+            token,
+            view: Some(view.into()),
+        }))
+    }
+
+    async fn list_tokens(
+        &self,
+        request: Request<pb::ListTokensRequest>,
+    ) -> Result<Response<pb::ListTokensResponse>, Status> {
+        admin(&request)?;
+        let request = request.into_inner();
+        let page = PageRequest::decode(request.page_size, request.page_token)?;
+        let (tokens, next_page_token) = self
+            .0
+            .tokens
+            .list(&page.after, page.size)
+            .await
+            .map_err(token_refused)?;
+        Ok(Response::new(pb::ListTokensResponse {
+            tokens: tokens.into_iter().map(Into::into).collect(),
+            next_page_token,
+        }))
+    }
+
+    async fn revoke_token(&self, request: Request<pb::RevokeTokenRequest>) -> Answer {
+        let admin = admin(&request)?;
+        let request = request.into_inner();
+        let order = order(Act::decode(request.act)?, &admin.name);
+        let (view, alive) = self
+            .0
+            .tokens
+            .revoke(&order, &request.id)
+            .await
+            .map_err(token_refused)?;
+        let summary = match (alive, order.dry_run) {
+            (true, false) => format!("token {} is revoked", view.id),
+            (true, true) => format!("would revoke token {}", view.id),
+            (false, _) => format!("token {} was revoked before", view.id),
+        };
+        Ok(Response::new(plain_outcome(summary).into()))
+    }
+
+    async fn set_labels(&self, request: Request<pb::SetLabelsRequest>) -> Answer {
+        let admin = admin(&request)?;
+        let command = command::set_labels(request.into_inner(), &admin.name);
+        carry_out(&self.0.handle, command).await
+    }
+
+    async fn approve_host(&self, request: Request<pb::HostCommand>) -> Answer {
+        self.on_host(request, Action::ApproveHost).await
+    }
+
+    async fn retire_host(&self, request: Request<pb::HostCommand>) -> Answer {
+        self.on_host(request, Action::RetireHost).await
+    }
+
+    async fn freeze(&self, request: Request<pb::HostCommand>) -> Answer {
+        self.on_host(request, Action::Freeze).await
+    }
+
+    async fn unfreeze(&self, request: Request<pb::HostCommand>) -> Answer {
+        self.on_host(request, Action::Unfreeze).await
+    }
+
+    async fn status(
+        &self,
+        request: Request<pb::StatusRequest>,
+    ) -> Result<Response<pb::StatusResponse>, Status> {
+        admin(&request)?;
+        let signals_stored = match request.into_inner().count_signals {
+            true => Some(self.count_signals().await?),
+            false => None,
+        };
+        let mut answer = self.0.handle.ask(|seen| seen.status()).await?;
+        answer.signals_stored = signals_stored;
+        Ok(Response::new(answer))
+    }
+}
+
+impl FleetApi {
+    async fn on_host(
+        &self,
+        request: Request<pb::HostCommand>,
+        action: fn(HostId) -> Action,
+    ) -> Answer {
+        let admin = admin(&request)?;
+        let command = command::on_host(request.into_inner(), &admin.name, action);
+        carry_out(&self.0.handle, command).await
+    }
+
+    /// Distinct signals in the store, by reading it from end to end.
+    async fn count_signals(&self) -> Result<u64, Status> {
+        let mut count = 0;
+        let mut last: Option<(u64, u64)> = None;
+        loop {
+            let page = self
+                .0
+                .store
+                .signals(None, last, COUNT_PAGE)
+                .await
+                .map_err(|error| store_failed(&error))?;
+            let full = page.len() == COUNT_PAGE;
+            for signal in page {
+                let at = Some((signal.host, signal.seq));
+                count += u64::from(at > last);
+                last = at.max(last);
+            }
+            if !full {
+                return Ok(count);
+            }
+        }
+    }
+
+    /// The newest signals of a host, newest first, from the store.
+    async fn newest_signals(&self, host: HostId) -> Result<Vec<Signal>, Status> {
+        let mut newest = std::collections::VecDeque::new();
+        let mut after = None;
+        loop {
+            let page = self
+                .0
+                .store
+                .signals(Some(host.0), after, COUNT_PAGE)
+                .await
+                .map_err(|error| store_failed(&error))?;
+            let last = page.last().map(|signal| (signal.host, signal.seq));
+            let full = page.len() == COUNT_PAGE;
+            for stored in page {
+                // One that cannot be read is not worth losing the others for.
+                if let Ok(signal) = serde_json::from_slice::<Signal>(&stored.value) {
+                    newest.push_front(signal);
+                    newest.truncate(SIGNALS_SHOWN);
+                }
+            }
+            if !full {
+                return Ok(newest.into());
+            }
+            after = last;
+        }
+    }
+}

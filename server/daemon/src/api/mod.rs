@@ -1,0 +1,205 @@
+//! The gRPC services: wire types in, the actor's answers out.
+
+mod agent;
+mod fleet;
+mod policy;
+mod release;
+mod rollout;
+mod session;
+mod watch;
+
+pub use agent::AgentApi;
+pub use fleet::FleetApi;
+pub use policy::PolicyApi;
+pub use release::ReleaseApi;
+pub use rollout::RolloutApi;
+pub use watch::WatchApi;
+
+use crate::actor::{Gone, Handle};
+use crate::artefacts::Artefacts;
+use crate::config::{CertificatesFile, Limits};
+use crate::data_dir::DataDir;
+use crate::listener::{Identity, Peer};
+use crate::metrics::Metrics;
+use crate::pki::{AdminIdentity, HostIdentity, Pki};
+use crate::tokens::{TokenError, Tokens};
+use ringward_domain::Sha256;
+use ringward_domain::command::{Command, Outcome, Refusal};
+use ringward_store::{AnyStore, StoreError};
+use ringward_wire::error::DecodeError;
+use ringward_wire::{pb, status};
+use std::sync::Arc;
+use tokio::sync::Semaphore;
+use tonic::{Code, Request, Response, Status};
+
+/// What every service needs.
+pub struct Shared {
+    /// The way to the decisions.
+    pub handle: Handle,
+    /// Enrolment tokens.
+    pub tokens: Tokens,
+    /// The authority.
+    pub pki: Pki,
+    /// SHA-256 of the root's key, as tokens name it.
+    pub root_key_hash: Sha256,
+    /// Artefacts of releases.
+    pub artefacts: Artefacts,
+    /// Bounds downloads.
+    pub downloads: Arc<Semaphore>,
+    /// Bounds uploads.
+    pub uploads: Semaphore,
+    /// Signals are read here.
+    pub store: Arc<AnyStore>,
+    /// The data directory.
+    pub data: DataDir,
+    /// Lifetimes of certificates.
+    pub certificates: CertificatesFile,
+    /// Address that hosts are told.
+    pub agent_address: String,
+    /// Bounds.
+    pub limits: Limits,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+}
+
+impl From<Gone> for Status {
+    fn from(gone: Gone) -> Self {
+        Self::unavailable(gone.to_string())
+    }
+}
+
+/// The peer of a request.
+fn peer<T>(request: &Request<T>) -> Result<&Peer, Status> {
+    request
+        .extensions()
+        .get::<Peer>()
+        .ok_or_else(|| Status::internal("the connection's peer is not known"))
+}
+
+/// The host that calls.
+fn host<T>(request: &Request<T>, metrics: &Metrics) -> Result<Arc<HostIdentity>, Status> {
+    match &peer(request)?.identity {
+        Identity::Host(identity) => Ok(Arc::clone(identity)),
+        Identity::None | Identity::Admin(_) => {
+            metrics.calls_unauthenticated.add_one();
+            Err(status::problem(
+                Code::Unauthenticated,
+                "this call needs a host's certificate",
+                "enrol the host with `ringward-agent enroll`",
+            ))
+        }
+    }
+}
+
+/// The admin who calls.
+fn admin<T>(request: &Request<T>) -> Result<Arc<AdminIdentity>, Status> {
+    match &peer(request)?.identity {
+        Identity::Admin(identity) => Ok(Arc::clone(identity)),
+        Identity::None | Identity::Host(_) => Err(status::problem(
+            Code::Unauthenticated,
+            "this call needs an admin's certificate",
+            "use a context file that `ringward-server init` wrote",
+        )),
+    }
+}
+
+/// What the store's failure is to a caller.
+fn store_failed(error: &StoreError) -> Status {
+    tracing::error!(%error, "answering a call");
+    status::problem(
+        Code::Unavailable,
+        "the server's store fails at this moment",
+        "try again; its log says more, and `ringward-server doctor` looks it over",
+    )
+}
+
+fn token_refused(error: TokenError) -> Status {
+    match error {
+        TokenError::Refused(refusal) => status::refused(&refusal),
+        TokenError::Store(error) => store_failed(&error),
+        TokenError::Busy | TokenError::Fenced => Status::unavailable(error.to_string()),
+        TokenError::Unknown | TokenError::Expired | TokenError::Revoked | TokenError::UsedUp => {
+            Status::permission_denied(error.to_string())
+        }
+    }
+}
+
+fn not_found(what: &str, id: String, next: &str) -> Status {
+    status::refused(&Refusal::NotFound {
+        what: what.to_owned(),
+        id,
+        next: next.to_owned(),
+    })
+}
+
+/// A command read from the wire, carried out.
+async fn carry_out(
+    handle: &Handle,
+    command: Result<Command, DecodeError>,
+) -> Result<Response<pb::Outcome>, Status> {
+    let command = command?;
+    let named = (command.actor.clone(), command.request, command.dry_run);
+    let outcome = handle
+        .command(command)
+        .await?
+        .map_err(|refusal| status::refused(&refusal))?;
+    let (actor, request_id, dry_run) = named;
+    tracing::info!(actor, %request_id, dry_run, summary = outcome.summary, "order carried out");
+    Ok(Response::new(outcome.into()))
+}
+
+/// An outcome without hosts.
+fn plain_outcome(summary: impl Into<String>) -> Outcome {
+    Outcome {
+        summary: summary.into(),
+        rollout: None,
+        hosts: Vec::new(),
+        left_out: Vec::new(),
+        warnings: Vec::new(),
+    }
+}
+
+/// One page of a list that lies in memory, ordered by `key`.
+fn page_of<T>(
+    items: Vec<T>,
+    after: &[u8],
+    size: usize,
+    key: impl Fn(&T) -> Vec<u8>,
+) -> (Vec<T>, Vec<u8>) {
+    let mut page = Vec::new();
+    let mut next = Vec::new();
+    let mut passed = after.is_empty();
+    for item in items {
+        if !passed {
+            passed = key(&item) == after;
+            continue;
+        }
+        if page.len() == size {
+            next = page.last().map(&key).unwrap_or_default();
+            break;
+        }
+        page.push(item);
+    }
+    (page, next)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_cover_a_list_once() {
+        let items: Vec<u8> = (1..=7).collect();
+        let mut seen = Vec::new();
+        let mut after = Vec::new();
+        for _ in 0..4 {
+            let (page, next) = page_of(items.clone(), &after, 3, |n| vec![*n]);
+            seen.extend(page);
+            after = next;
+            if after.is_empty() {
+                break;
+            }
+        }
+        assert_eq!(seen, items);
+    }
+}

@@ -1,0 +1,217 @@
+//! One agent session: frames in to the actor, messages out to the host.
+
+use super::Shared;
+use crate::actor::{ConnectRefused, Session, SessionId};
+use ringward_domain::session::{Hello, PROTOCOL, PROTOCOL_MIN, ToAgent, ToServer};
+use ringward_domain::{HostId, Millis};
+use ringward_wire::{pb, status};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+use tokio_stream::Stream;
+use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
+use tonic::{Code, Status, Streaming};
+
+/// How long a host may take to say hello.
+const HELLO: Duration = Duration::from_secs(10);
+/// When a host comes back that was asked to; the agent spreads it by jitter.
+const COME_BACK: Millis = Millis::secs(2);
+
+/// What goes to the host; ends with the session.
+pub struct Outbound {
+    inbox: mpsc::Receiver<ToAgent>,
+    closed: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// A host that went away drops this, and with it the session ends.
+    _close: DropGuard,
+}
+
+impl Stream for Outbound {
+    type Item = Result<pb::ServerFrame, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if let Poll::Ready(message) = self.inbox.poll_recv(cx) {
+            return Poll::Ready(message.map(|message| Ok(message.into())));
+        }
+        // Queued messages go first, the goodbye among them.
+        self.closed.as_mut().poll(cx).map(|()| None)
+    }
+}
+
+/// Opens a session: waits for the hello, lets the actor admit the host, then reads on in a task of
+/// its own.
+pub(super) async fn open(
+    shared: Arc<Shared>,
+    host: HostId,
+    mut frames: Streaming<pb::AgentFrame>,
+    connection: CancellationToken,
+) -> Result<Outbound, Status> {
+    let hello = tokio::time::timeout(HELLO, frames.message())
+        .await
+        .map_err(|_| Status::deadline_exceeded("no hello came within 10 s"))??
+        .ok_or_else(|| Status::invalid_argument("the session ended before its hello"))?;
+    let ToServer::Hello(hello) = ToServer::try_from(hello)? else {
+        return Err(status::bad_field(
+            "body",
+            "the first frame of a session must be hello",
+        ));
+    };
+    agree(&hello)?;
+    let (out, inbox) = mpsc::channel(shared.limits.host_queue);
+    let close = CancellationToken::new();
+    let id = SessionId::fresh();
+    let session = Session {
+        id,
+        out: out.clone(),
+        close: close.clone(),
+    };
+    shared
+        .handle
+        .connect(host, session, hello)
+        .await?
+        .map_err(refused)?;
+    let outbound = Outbound {
+        inbox,
+        closed: Box::pin(close.clone().cancelled_owned()),
+        _close: close.clone().drop_guard(),
+    };
+    let reader = Reader {
+        shared,
+        host,
+        id,
+        out,
+        close,
+        connection,
+    };
+    tokio::spawn(reader.run(frames));
+    Ok(outbound)
+}
+
+fn refused(why: ConnectRefused) -> Status {
+    status::problem(
+        Code::PermissionDenied,
+        &why.to_string(),
+        "create a token with `ringwardctl tokens create`, then `ringward-agent enroll`",
+    )
+}
+
+/// Whether there is a protocol version that both sides speak; the decisions name it in Welcome.
+fn agree(hello: &Hello) -> Result<(), Status> {
+    if hello.protocol_max.min(PROTOCOL) < hello.protocol_min.max(PROTOCOL_MIN) {
+        return Err(status::problem(
+            Code::FailedPrecondition,
+            &format!(
+                "the agent speaks protocol {}-{}, this server {PROTOCOL_MIN}-{PROTOCOL}",
+                hello.protocol_min, hello.protocol_max
+            ),
+            if hello.protocol_max < PROTOCOL_MIN {
+                "update the agent"
+            } else {
+                "update the server"
+            },
+        ));
+    }
+    Ok(())
+}
+
+/// Reads the frames of one session.
+struct Reader {
+    shared: Arc<Shared>,
+    host: HostId,
+    id: SessionId,
+    out: mpsc::Sender<ToAgent>,
+    close: CancellationToken,
+    connection: CancellationToken,
+}
+
+impl Reader {
+    async fn run(self, mut frames: Streaming<pb::AgentFrame>) {
+        let limits = &self.shared.limits;
+        let mut rate = Rate::new(limits.host_messages_per_s, limits.host_message_burst);
+        loop {
+            let frame = tokio::select! {
+                () = self.close.cancelled() => break,
+                () = self.connection.cancelled() => {
+                    // The connection has reached its age, or the server stops.
+                    let _ = self.out.try_send(ToAgent::ComeBack { after: COME_BACK });
+                    break;
+                }
+                frame = frames.message() => frame,
+            };
+            // An end or a broken connection is told the same way: the host is no longer there.
+            let Ok(Some(frame)) = frame else {
+                break;
+            };
+            self.shared.metrics.messages_received.add_one();
+            if let Some(pause) = rate.take(Instant::now()) {
+                self.shared.metrics.messages_delayed.add_one();
+                tokio::time::sleep(pause).await;
+            }
+            let message = match ToServer::try_from(frame) {
+                Ok(ToServer::Hello(_)) => {
+                    tracing::info!(host = %self.host, "second hello in a session: closed");
+                    break;
+                }
+                Ok(message) => message,
+                Err(error) if error.is_unknown() => continue,
+                Err(error) => {
+                    tracing::info!(host = %self.host, %error, "malformed frame: session closed");
+                    break;
+                }
+            };
+            let told = self.shared.handle.message(self.host, self.id, message);
+            if told.await.is_err() {
+                break;
+            }
+        }
+        self.close.cancel();
+        self.shared.handle.disconnect(self.host, self.id).await;
+    }
+}
+
+/// A token bucket: so many messages in one go, so many a second in the long run.
+#[derive(Debug)]
+struct Rate {
+    per_s: f64,
+    burst: f64,
+    tokens: f64,
+    at: Instant,
+}
+
+impl Rate {
+    fn new(per_s: u32, burst: u32) -> Self {
+        Self {
+            per_s: f64::from(per_s),
+            burst: f64::from(burst),
+            tokens: f64::from(burst),
+            at: Instant::now(),
+        }
+    }
+
+    /// Takes one; answers how long to wait first, if at all.
+    fn take(&mut self, now: Instant) -> Option<Duration> {
+        let passed = now.saturating_duration_since(self.at).as_secs_f64();
+        self.at = now;
+        self.tokens = (self.tokens + passed * self.per_s).min(self.burst) - 1.0;
+        (self.tokens < 0.0).then(|| Duration::from_secs_f64(-self.tokens / self.per_s))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_passes_and_a_flood_is_slowed_to_the_rate() {
+        let mut rate = Rate::new(10, 5);
+        let start = Instant::now();
+        rate.at = start;
+        for _ in 0..5 {
+            assert_eq!(rate.take(start), None);
+        }
+        let pause = rate.take(start).unwrap_or_default();
+        assert!((99..=101).contains(&pause.as_millis()), "{pause:?}");
+        assert_eq!(rate.take(start + Duration::from_secs(1)), None);
+    }
+}

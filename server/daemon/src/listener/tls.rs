@@ -1,0 +1,117 @@
+//! TLS of the two listeners: 1.3 only, no resumption, and a client's leaf must be issued directly by
+//! the intermediate of that listener.
+
+use crate::error::ServerError;
+use crate::pki::{Pki, ServerNames, Which};
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::{
+    DigitallySignedStruct, DistinguishedName, Error, RootCertStore, ServerConfig, SignatureScheme,
+};
+use rustls_pki_types::{CertificateDer, UnixTime};
+use std::sync::Arc;
+
+/// Verifies that the leaf itself was issued by our intermediate, whatever else a client sends along:
+/// chains of a client's own making are not even looked at.
+#[derive(Debug)]
+struct DirectlyIssued {
+    inner: Arc<dyn ClientCertVerifier>,
+}
+
+impl ClientCertVerifier for DirectlyIssued {
+    fn offer_client_auth(&self) -> bool {
+        self.inner.offer_client_auth()
+    }
+    fn client_auth_mandatory(&self) -> bool {
+        self.inner.client_auth_mandatory()
+    }
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.inner.root_hint_subjects()
+    }
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        self.inner.verify_client_cert(end_entity, &[], now)
+    }
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.inner
+            .verify_tls12_signature(message, certificate, signed)
+    }
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.inner
+            .verify_tls13_signature(message, certificate, signed)
+    }
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.inner.supported_verify_schemes()
+    }
+}
+
+/// TLS of the agents' listener: a client certificate is verified where one is shown; every call but
+/// the enrolment asks for one.
+///
+/// # Errors
+/// Where certificates or keys cannot be used.
+pub fn agent_tls(pki: &Pki, names: &ServerNames) -> Result<Arc<ServerConfig>, ServerError> {
+    server_config(pki, Which::Agents, names, &[b"h2"])
+}
+
+/// TLS of the admins' listener: no connection without an admin's certificate.
+///
+/// # Errors
+/// Where certificates or keys cannot be used.
+pub fn admin_tls(pki: &Pki, names: &ServerNames) -> Result<Arc<ServerConfig>, ServerError> {
+    server_config(pki, Which::Admins, names, &[b"h2", b"http/1.1"])
+}
+
+fn server_config(
+    pki: &Pki,
+    which: Which,
+    names: &ServerNames,
+    protocols: &[&[u8]],
+) -> Result<Arc<ServerConfig>, ServerError> {
+    let tls_error = |doing| move |source| ServerError::Tls { doing, source };
+    let mut anchors = RootCertStore::empty();
+    anchors
+        .add(pki.intermediate_der(which)?)
+        .map_err(tls_error("trusting the intermediate"))?;
+    let provider = ringward_wire::tls::provider();
+    let verifier =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(anchors), Arc::clone(&provider));
+    let verifier = match which {
+        Which::Agents => verifier.allow_unauthenticated(),
+        Which::Admins => verifier,
+    };
+    let verifier = verifier.build().map_err(|error| {
+        ServerError::refused(
+            format!("client certificates cannot be verified: {error}"),
+            "restore the pki folder from a backup",
+        )
+    })?;
+    let (chain, key) = pki.server_certificate(which, names)?;
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(tls_error("choosing TLS 1.3"))?
+        .with_client_cert_verifier(Arc::new(DirectlyIssued { inner: verifier }))
+        .with_single_cert(chain, key)
+        .map_err(tls_error("using the server certificate"))?;
+    config.alpn_protocols = protocols.iter().map(|p| p.to_vec()).collect();
+    // A resumed session would skip the client's certificate and with it its revocation.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    config.max_early_data_size = 0;
+    Ok(Arc::new(config))
+}

@@ -1,0 +1,355 @@
+//! Counters of the server, in Prometheus' text format. A handful of atomics serves better here than a
+//! registry with dynamic labels: every series is known at compile time, so none can grow in number.
+
+use std::fmt::Write as _;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A number that grows.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// One more.
+    pub fn add_one(&self) {
+        self.add(1);
+    }
+    /// So many more.
+    pub fn add(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+    /// As it stands.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A number that goes up and down.
+#[derive(Debug, Default)]
+pub struct Gauge(AtomicU64);
+
+impl Gauge {
+    /// Sets it.
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+    /// As it stands.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+    /// One more for as long as the guard lives.
+    pub fn hold(&self) -> GaugeGuard<'_> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        GaugeGuard(self)
+    }
+}
+
+/// See [`Gauge::hold`].
+#[derive(Debug)]
+pub struct GaugeGuard<'a>(&'a Gauge);
+
+impl Drop for GaugeGuard<'_> {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Times in milliseconds, in fixed buckets.
+#[derive(Debug, Default)]
+pub struct Times {
+    inner: Mutex<TimesInner>,
+}
+
+#[derive(Debug, Default)]
+struct TimesInner {
+    buckets: [u64; BUCKETS_MS.len()],
+    count: u64,
+    sum_ms: f64,
+}
+
+const BUCKETS_MS: [f64; 12] = [
+    1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1_000.0, 5_000.0, 30_000.0,
+];
+
+impl Times {
+    /// One more.
+    pub fn record_ms(&self, ms: f64) {
+        let mut inner = self.inner.lock().unwrap_or_else(|e| e.into_inner());
+        inner.count += 1;
+        inner.sum_ms += ms;
+        for (bucket, top) in inner.buckets.iter_mut().zip(BUCKETS_MS) {
+            if ms <= top {
+                *bucket += 1;
+            }
+        }
+    }
+}
+
+/// Everything the server counts.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    /// Connections accepted.
+    pub connections_accepted: Counter,
+    /// Connections open now.
+    pub connections_open: Gauge,
+    /// Failures of `accept` itself.
+    pub accept_errors: Counter,
+    /// Connections closed at once: too many in all.
+    pub shed_connections: Counter,
+    /// Connections closed at once: too many unauthenticated ones of one address.
+    pub shed_unauthenticated: Counter,
+    /// Connections closed while they waited for a handshake.
+    pub shed_handshake_wait: Counter,
+    /// TLS handshakes that failed.
+    pub handshakes_failed: Counter,
+    /// TLS handshakes that took too long.
+    pub handshakes_timed_out: Counter,
+    /// Calls refused for lack of an identity.
+    pub calls_unauthenticated: Counter,
+    /// Calls that took too long.
+    pub calls_timed_out: Counter,
+    /// Sessions open now.
+    pub sessions_open: Gauge,
+    /// Sessions closed because the host read too slowly.
+    pub sessions_slow: Counter,
+    /// Sessions replaced by a newer one of the same host.
+    pub sessions_replaced: Counter,
+    /// Sessions refused or closed because the host is retired.
+    pub sessions_revoked: Counter,
+    /// Session messages held back by the rate limit.
+    pub messages_delayed: Counter,
+    /// Session messages received.
+    pub messages_received: Counter,
+    /// Messages sent to hosts.
+    pub messages_sent: Counter,
+    /// Signals made durable (repetitions count again).
+    pub signals_durable: Counter,
+    /// Batches made durable.
+    pub commits: Counter,
+    /// Attempts to commit that failed and were tried again.
+    pub commit_failures: Counter,
+    /// Whether the store fails now.
+    pub store_failing: Gauge,
+    /// Time from a commit's start until it was durable.
+    pub commit_ms: Times,
+    /// Time from the deciding event to the halt durable and told.
+    pub halt_ms: Times,
+    /// Rollouts halted.
+    pub halts: Counter,
+    /// Hosts enrolled.
+    pub enrolled: Counter,
+    /// Enrolments refused.
+    pub enrolments_refused: Counter,
+    /// Artefact downloads under way.
+    pub downloads_open: Gauge,
+    /// Artefact bytes sent.
+    pub artefact_bytes_sent: Counter,
+    /// Rollouts that expose hosts now.
+    pub rollouts_running: Gauge,
+    /// Hosts known.
+    pub hosts: Gauge,
+}
+
+impl Metrics {
+    /// All of it in Prometheus' text format.
+    pub fn render(&self) -> String {
+        let mut out = String::with_capacity(8 * 1024);
+        for (name, help, value) in self.counters() {
+            series(&mut out, name, "counter", help, value);
+        }
+        for (name, help, value) in self.gauges() {
+            series(&mut out, name, "gauge", help, value);
+        }
+        histogram(
+            &mut out,
+            "ringward_commit_ms",
+            "Time from a commit's start until it was durable.",
+            &self.commit_ms,
+        );
+        histogram(
+            &mut out,
+            "ringward_evidence_to_halt_ms",
+            "Time from the deciding event to the halt durable and told.",
+            &self.halt_ms,
+        );
+        out
+    }
+
+    fn counters(&self) -> Vec<(&'static str, &'static str, u64)> {
+        let row = |name, help, counter: &Counter| (name, help, counter.get());
+        vec![
+            row(
+                "ringward_connections_accepted_total",
+                "Connections accepted.",
+                &self.connections_accepted,
+            ),
+            row(
+                "ringward_accept_errors_total",
+                "Failures of accept itself.",
+                &self.accept_errors,
+            ),
+            row(
+                "ringward_shed_connections_total",
+                "Connections closed: too many in all.",
+                &self.shed_connections,
+            ),
+            row(
+                "ringward_shed_unauthenticated_total",
+                "Connections closed: too many without identity from one address.",
+                &self.shed_unauthenticated,
+            ),
+            row(
+                "ringward_shed_handshake_wait_total",
+                "Connections closed while waiting for a handshake.",
+                &self.shed_handshake_wait,
+            ),
+            row(
+                "ringward_handshakes_failed_total",
+                "TLS handshakes that failed.",
+                &self.handshakes_failed,
+            ),
+            row(
+                "ringward_handshakes_timed_out_total",
+                "TLS handshakes that took too long.",
+                &self.handshakes_timed_out,
+            ),
+            row(
+                "ringward_calls_unauthenticated_total",
+                "Calls refused for lack of an identity.",
+                &self.calls_unauthenticated,
+            ),
+            row(
+                "ringward_calls_timed_out_total",
+                "Calls that took too long.",
+                &self.calls_timed_out,
+            ),
+            row(
+                "ringward_sessions_slow_total",
+                "Sessions closed because the host read too slowly.",
+                &self.sessions_slow,
+            ),
+            row(
+                "ringward_sessions_replaced_total",
+                "Sessions replaced by a newer one of the same host.",
+                &self.sessions_replaced,
+            ),
+            row(
+                "ringward_sessions_revoked_total",
+                "Sessions refused or closed because the host is retired.",
+                &self.sessions_revoked,
+            ),
+            row(
+                "ringward_messages_delayed_total",
+                "Session messages held back by the rate limit.",
+                &self.messages_delayed,
+            ),
+            row(
+                "ringward_messages_received_total",
+                "Session messages received.",
+                &self.messages_received,
+            ),
+            row(
+                "ringward_messages_sent_total",
+                "Messages sent to hosts.",
+                &self.messages_sent,
+            ),
+            row(
+                "ringward_signals_durable_total",
+                "Signals made durable, repetitions included.",
+                &self.signals_durable,
+            ),
+            row(
+                "ringward_commits_total",
+                "Batches made durable.",
+                &self.commits,
+            ),
+            row(
+                "ringward_commit_failures_total",
+                "Attempts to commit that failed and were tried again.",
+                &self.commit_failures,
+            ),
+            row("ringward_halts_total", "Rollouts halted.", &self.halts),
+            row("ringward_enrolled_total", "Hosts enrolled.", &self.enrolled),
+            row(
+                "ringward_enrolments_refused_total",
+                "Enrolments refused.",
+                &self.enrolments_refused,
+            ),
+            row(
+                "ringward_artefact_bytes_sent_total",
+                "Artefact bytes sent.",
+                &self.artefact_bytes_sent,
+            ),
+        ]
+    }
+
+    fn gauges(&self) -> Vec<(&'static str, &'static str, u64)> {
+        let row = |name, help, gauge: &Gauge| (name, help, gauge.get());
+        vec![
+            row(
+                "ringward_connections_open",
+                "Connections open now.",
+                &self.connections_open,
+            ),
+            row(
+                "ringward_sessions_open",
+                "Sessions open now.",
+                &self.sessions_open,
+            ),
+            row(
+                "ringward_store_failing",
+                "1 while the store fails and is tried again.",
+                &self.store_failing,
+            ),
+            row(
+                "ringward_downloads_open",
+                "Artefact downloads under way.",
+                &self.downloads_open,
+            ),
+            row(
+                "ringward_rollouts_running",
+                "Rollouts that expose hosts now.",
+                &self.rollouts_running,
+            ),
+            row("ringward_hosts", "Hosts known.", &self.hosts),
+        ]
+    }
+}
+
+fn series(out: &mut String, name: &str, kind: &str, help: &str, value: u64) {
+    let _ = writeln!(
+        out,
+        "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}"
+    );
+}
+
+fn histogram(out: &mut String, name: &str, help: &str, times: &Times) {
+    let inner = times.inner.lock().unwrap_or_else(|e| e.into_inner());
+    let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} histogram");
+    for (bucket, top) in inner.buckets.iter().zip(BUCKETS_MS) {
+        let _ = writeln!(out, "{name}_bucket{{le=\"{top}\"}} {bucket}");
+    }
+    let (count, sum) = (inner.count, inner.sum_ms);
+    let _ = writeln!(
+        out,
+        "{name}_bucket{{le=\"+Inf\"}} {count}\n{name}_sum {sum}\n{name}_count {count}"
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buckets_are_cumulative_and_gauges_fall_back() {
+        let metrics = Metrics::default();
+        metrics.halt_ms.record_ms(4.0);
+        metrics.halt_ms.record_ms(40.0);
+        drop(metrics.sessions_open.hold());
+        let text = metrics.render();
+        assert!(text.contains("ringward_evidence_to_halt_ms_bucket{le=\"5\"} 1\n"));
+        assert!(text.contains("ringward_evidence_to_halt_ms_bucket{le=\"50\"} 2\n"));
+        assert!(text.contains("ringward_evidence_to_halt_ms_count 2\n"));
+        assert!(text.contains("ringward_sessions_open 0\n"));
+    }
+}

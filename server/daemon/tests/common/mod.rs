@@ -1,0 +1,397 @@
+//! A server in this process, and clients that speak to it over loopback TLS.
+#![allow(dead_code, clippy::unwrap_used)]
+
+use rcgen::{CertificateParams, KeyPair};
+use ring::signature::{Ed25519KeyPair, KeyPair as _};
+use ringward_domain::host::{Arch, Facts, GuardTier, Os};
+use ringward_domain::manifest::{Envelope, ReleaseRoot, SIGNING_CONTEXT, Signature};
+use ringward_domain::observed::Observed;
+use ringward_domain::session::{Hello, PROTOCOL, ToAgent, ToServer};
+use ringward_domain::{
+    AgentStart, BootId, Epoch, Generation, HostId, KeyId, Millis, ReleaseDigest, RequestId,
+    SignalSeq,
+};
+use ringward_server::config::Engine;
+use ringward_server::{Config, InitOptions, Running, init, start, trust_root};
+use ringward_wire::command::Act;
+use ringward_wire::enrolment::{EnrolRequest, Enrolled};
+use ringward_wire::pb::agent_service_client::AgentServiceClient;
+use ringward_wire::pb::fleet_service_client::FleetServiceClient;
+use ringward_wire::pb::release_service_client::ReleaseServiceClient;
+use ringward_wire::pb::rollout_service_client::RolloutServiceClient;
+use ringward_wire::token::{EnrolmentToken, sha256};
+use ringward_wire::{client, pb, tls};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Channel;
+use tonic::{Status, Streaming};
+
+/// Seconds instead of minutes; the least that a policy may say.
+pub const QUICK_RINGS: &str = r#"
+soak_s = 1
+heartbeat_s = 1
+silence_reboot_s = 8
+silence_s = 8
+restart_grace_s = 1
+attribution_s = 5
+verify_boot = false
+[[ring]]
+name = "all"
+"#;
+
+#[derive(serde::Deserialize)]
+pub struct Context {
+    pub server: String,
+    pub ca: String,
+    pub certificate: String,
+    pub key: String,
+}
+
+pub struct Server {
+    pub dir: tempfile::TempDir,
+    pub config: Config,
+    pub context: Context,
+    pub running: Option<Running>,
+}
+
+/// An enrolled host, as its folder would hold it.
+pub struct Host {
+    pub id: HostId,
+    pub chain: Vec<CertificateDer<'static>>,
+    pub roots: Vec<CertificateDer<'static>>,
+    pub key: PrivateKeyDer<'static>,
+}
+
+pub struct Session {
+    pub out: mpsc::Sender<pb::AgentFrame>,
+    pub inbox: Streaming<pb::ServerFrame>,
+    pub channel: Channel,
+}
+
+pub fn request_id() -> RequestId {
+    RequestId(
+        KeyPair::generate().unwrap().serialized_der()[40..56]
+            .try_into()
+            .unwrap(),
+    )
+}
+
+pub fn act(reason: &str) -> Option<pb::Act> {
+    let act = Act {
+        request: request_id(),
+        reason: reason.to_owned(),
+        dry_run: false,
+    };
+    Some(act.into())
+}
+
+pub fn release_key() -> Ed25519KeyPair {
+    Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap()
+}
+
+impl Server {
+    pub async fn start(engine: Engine) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let rings = dir.path().join("rings.toml");
+        std::fs::write(&rings, QUICK_RINGS).unwrap();
+        let made = init(&InitOptions {
+            data: dir.path().join("data"),
+            agent_address: "127.0.0.1:0".to_owned(),
+            admin_address: "127.0.0.1:0".to_owned(),
+            admin: "ada".to_owned(),
+            rings: Some(rings),
+            release_root: None,
+        })
+        .unwrap();
+        let mut config = Config::load(made.data.clone()).unwrap();
+        config.engine = engine;
+        let context = toml::from_str(&std::fs::read_to_string(&made.context).unwrap()).unwrap();
+        let key = KeyId::try_from(release_key().public_key().as_ref()).unwrap();
+        let root = ReleaseRoot {
+            version: 1,
+            threshold: 1,
+            keys: vec![key.to_string()],
+        };
+        let file = dir.path().join("release-root.json");
+        std::fs::write(&file, serde_json::to_vec(&root).unwrap()).unwrap();
+        trust_root(&made.data, &file).unwrap();
+        let running = Some(start(config.clone()).await.unwrap());
+        Self {
+            dir,
+            config,
+            context,
+            running,
+        }
+    }
+
+    pub async fn restart(&mut self) {
+        self.running.take().unwrap().stop().await.unwrap();
+        self.running = Some(start(self.config.clone()).await.unwrap());
+    }
+
+    pub fn agents(&self) -> String {
+        self.running.as_ref().unwrap().addresses.agents.to_string()
+    }
+
+    pub fn admins(&self) -> String {
+        self.running.as_ref().unwrap().addresses.admins.to_string()
+    }
+
+    pub fn pki(&self) -> PathBuf {
+        self.config.data.pki()
+    }
+
+    pub fn root(&self) -> Vec<CertificateDer<'static>> {
+        tls::certificates("root", self.context.ca.as_bytes()).unwrap()
+    }
+
+    pub fn admin_tls(&self) -> rustls::ClientConfig {
+        tls::client_config_from_pem(
+            self.context.ca.as_bytes(),
+            self.context.certificate.as_bytes(),
+            self.context.key.as_bytes(),
+        )
+        .unwrap()
+    }
+
+    pub async fn admin(&self) -> Channel {
+        client::channel(&self.admins(), Arc::new(self.admin_tls()))
+            .await
+            .unwrap()
+    }
+
+    pub async fn fleet(&self) -> FleetServiceClient<Channel> {
+        FleetServiceClient::new(self.admin().await)
+    }
+
+    pub async fn rollouts(&self) -> RolloutServiceClient<Channel> {
+        RolloutServiceClient::new(self.admin().await)
+    }
+
+    pub async fn token(&self, uses: u32) -> EnrolmentToken {
+        let answer = self
+            .fleet()
+            .await
+            .create_token(pb::CreateTokenRequest {
+                act: act("a test"),
+                spec: Some(pb::TokenSpec {
+                    uses,
+                    life_ms: 60_000,
+                    labels: [("site".to_owned(), "lab".to_owned())].into(),
+                    approve: true,
+                }),
+            })
+            .await
+            .unwrap()
+            .into_inner();
+        answer.token.parse().unwrap()
+    }
+
+    pub async fn enrol(&self, token: &EnrolmentToken) -> Result<Host, Status> {
+        let config = tls::enrolment_config(token.ca).unwrap();
+        let channel = client::channel(&token.addresses[0], Arc::new(config))
+            .await
+            .unwrap();
+        let key = KeyPair::generate().unwrap();
+        let csr = CertificateParams::default()
+            .serialize_request(&key)
+            .unwrap();
+        let request = EnrolRequest {
+            secret: token.secret.clone(),
+            csr_der: csr.der().to_vec(),
+            facts: facts(),
+            agent_version: "1.0".to_owned(),
+        };
+        let answer = AgentServiceClient::new(channel)
+            .enroll(pb::EnrollRequest::from(request))
+            .await?;
+        let enrolled = Enrolled::try_from(answer.into_inner()).unwrap();
+        assert!(enrolled.release_root.is_some());
+        let der = |all: Vec<Vec<u8>>| all.into_iter().map(CertificateDer::from).collect();
+        Ok(Host {
+            id: enrolled.host,
+            chain: der(enrolled.certificates.chain_der),
+            roots: der(enrolled.certificates.roots_der),
+            key: PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes()).unwrap(),
+        })
+    }
+
+    pub async fn channel(&self, host: &Host) -> Result<Channel, client::ConnectError> {
+        let identity = tls::Identity {
+            chain: host.chain.clone(),
+            key: host.key.clone_key(),
+        };
+        let config = tls::client_config(&host.roots, identity).unwrap();
+        client::channel(&self.agents(), Arc::new(config)).await
+    }
+
+    pub async fn session(&self, host: &Host, hello: Hello) -> Result<Session, Status> {
+        let channel = self.channel(host).await.unwrap();
+        open(channel, hello).await
+    }
+
+    /// Publishes a release of package `demo` with one small artefact.
+    pub async fn publish(&self, version: &str) -> ReleaseDigest {
+        let content = format!("content of {version}").into_bytes();
+        let (envelope, digest) = envelope(version, &content);
+        let start = pb::PublishRequest {
+            part: Some(pb::publish_request::Part::Start(pb::PublishStart {
+                act: act("a test"),
+                envelope: Some(envelope.into()),
+            })),
+        };
+        let part = pb::PublishRequest {
+            part: Some(pb::publish_request::Part::Content(pb::ArtefactPart {
+                sha256: sha256(&content).0.to_vec(),
+                chunk: Some(pb::ArtefactChunk {
+                    offset: 0,
+                    data: content,
+                }),
+            })),
+        };
+        let answer = ReleaseServiceClient::new(self.admin().await)
+            .publish(tokio_stream::iter([start, part]))
+            .await
+            .unwrap()
+            .into_inner();
+        assert_eq!(answer.release.unwrap().release, digest.0);
+        digest
+    }
+}
+
+pub fn envelope(version: &str, content: &[u8]) -> (Envelope, ReleaseDigest) {
+    let payload = serde_json::to_vec(&serde_json::json!({
+        "format": 1, "package": "demo", "version": version,
+        "artefacts": [{
+            "os": "linux", "sha256": sha256(content).to_string(), "size": content.len()
+        }],
+        "installer": "bundle", "revert_class": "atomic",
+    }))
+    .unwrap();
+    let key = release_key();
+    let message = [SIGNING_CONTEXT, &payload].concat();
+    let digest = ReleaseDigest(sha256(&payload).0);
+    let envelope = Envelope {
+        payload,
+        signatures: vec![Signature {
+            key: KeyId(sha256(key.public_key().as_ref()).0),
+            signature: key.sign(&message).as_ref().to_vec(),
+        }],
+    };
+    (envelope, digest)
+}
+
+pub async fn open(channel: Channel, hello: Hello) -> Result<Session, Status> {
+    let (out, frames) = mpsc::channel(16);
+    out.send(ToServer::Hello(Box::new(hello)).into())
+        .await
+        .unwrap();
+    let inbox = AgentServiceClient::new(channel.clone())
+        .session(ReceiverStream::new(frames))
+        .await?
+        .into_inner();
+    Ok(Session {
+        out,
+        inbox,
+        channel,
+    })
+}
+
+impl Session {
+    pub async fn send(&self, message: ToServer) {
+        self.out.send(message.into()).await.unwrap();
+    }
+
+    /// The next message that `wanted` picks; others are passed over.
+    pub async fn until<T>(&mut self, wanted: impl Fn(&ToAgent) -> Option<T>) -> T {
+        let next = async {
+            loop {
+                let frame = self.inbox.message().await.unwrap();
+                let message = ToAgent::try_from(frame.expect("the session goes on")).unwrap();
+                if let Some(found) = wanted(&message) {
+                    return found;
+                }
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(20), next)
+            .await
+            .expect("the message comes")
+    }
+
+    /// Waits until the server ends the session.
+    pub async fn ended(&mut self) {
+        let end = async { while let Ok(Some(_)) = self.inbox.message().await {} };
+        tokio::time::timeout(std::time::Duration::from_secs(5), end)
+            .await
+            .expect("the session ends");
+    }
+}
+
+pub fn facts() -> Facts {
+    Facts {
+        hostname: "lab-1".to_owned(),
+        os: Os::Linux,
+        os_build: "Debian 12".to_owned(),
+        arch: Arch::X86_64,
+        kernel: "6.1".to_owned(),
+        model: String::new(),
+        fingerprint: "00".repeat(32),
+        memory_mib: 1024,
+        cpus: 2,
+        guard_tier: GuardTier::Service,
+    }
+}
+
+pub fn hello() -> Hello {
+    Hello {
+        protocol_min: PROTOCOL,
+        protocol_max: PROTOCOL,
+        capabilities: Vec::new(),
+        agent_version: "1.0".to_owned(),
+        boot: BootId([1; 16]),
+        agent_start: AgentStart([2; 16]),
+        boottime: Millis(1_000),
+        last_stop_clean: Some(true),
+        accepted: (Epoch(0), Generation(0)),
+        next_signal: SignalSeq(1),
+        facts: facts(),
+        observed: Observed::default(),
+    }
+}
+
+/// A page of the admins' listener over HTTP/1.1, status line and all.
+pub async fn page(server: &Server, path: &str) -> String {
+    let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+    http1(server, request.as_bytes()).await
+}
+
+/// A call with an empty request message, as a browser makes it.
+pub async fn grpc_web(server: &Server, path: &str) -> String {
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\
+         content-type: application/grpc-web+proto\r\ncontent-length: 5\r\n\r\n"
+    );
+    http1(server, &[head.as_bytes(), &[0; 5]].concat()).await
+}
+
+async fn http1(server: &Server, request: &[u8]) -> String {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut config = server.admin_tls();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    let tcp = tokio::net::TcpStream::connect(server.admins())
+        .await
+        .unwrap();
+    let name = rustls_pki_types::ServerName::try_from(tls::SERVER_NAME).unwrap();
+    let mut stream = tokio_rustls::TlsConnector::from(Arc::new(config))
+        .connect(name, tcp)
+        .await
+        .unwrap();
+    stream.write_all(request).await.unwrap();
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer).await;
+    String::from_utf8_lossy(&answer).into_owned()
+}
