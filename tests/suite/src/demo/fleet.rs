@@ -1,0 +1,351 @@
+//! The demo's fleet: one server process, three agent processes, two hundred simulated hosts.
+
+use super::story::Story;
+use super::{POLICY, REAL, SIMULATED};
+use crate::process::{Programs, Running, output, wait_for};
+use crate::slots;
+use anyhow::{Context as _, Result, bail};
+use ringward_agent::counters::told_so_far;
+use ringward_agent::fleet::{self, Fleet};
+use ringward_agent_os::fake::{OnLethal, Script};
+use ringward_domain::command::{Action, Outcome};
+use ringward_domain::report::{MemberView, RolloutState, RolloutView};
+use ringward_domain::{Millis, PackageName, ReleaseDigest, RolloutId};
+use ringwardctl::client::{Client, act};
+use ringwardctl::context::Context;
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// One published release.
+#[derive(Debug, Clone)]
+pub struct Release {
+    /// Its version.
+    pub version: String,
+    /// Its digest.
+    pub digest: ReleaseDigest,
+}
+
+/// Everything that runs.
+pub struct Demo {
+    /// The package that is rolled out.
+    pub package: PackageName,
+    /// The window with which the newest rollout began.
+    pub first_window: u64,
+    programs: Programs,
+    dir: PathBuf,
+    context: PathBuf,
+    client: Client,
+    /// State folder by host name.
+    roots: BTreeMap<String, PathBuf>,
+    server: Running,
+    agents: Vec<Running>,
+    fleet: Fleet,
+}
+
+fn script(hostname: String, index: usize) -> Script {
+    let sites = ["berlin", "lyon", "osaka", "quito"];
+    Script {
+        hostname,
+        os_build: format!("Scripted {}", 10 + index % 3),
+        model: format!("{}-{}", sites[index % sites.len()], index % 5),
+        boot_ms: Millis(1000),
+        on_lethal: if index.is_multiple_of(2) { OnLethal::GoDark } else { OnLethal::CrashLoop },
+        dies_after_ms: Millis(300),
+        dark_ms: Millis::secs(25),
+    }
+}
+
+impl Demo {
+    /// Makes a server with its own CA, starts it, and enrols every host.
+    ///
+    /// # Errors
+    /// Something could not be started, or did not come up.
+    pub async fn set_up(programs: Programs, dir: &Path, story: &mut Story) -> Result<Self> {
+        story.chapter("A server with its own CA, three agent processes and 200 simulated hosts");
+        story.say("demo policy: rings 1/9/90 %, soak 3 s, heartbeat 1 s, apply at most 1 s, simulated reboot 1 s,");
+        story.say("             silence 8 s, restart grace 2 s, attribution 5 s, 20 reboots an hour; otherwise the defaults");
+        let data = dir.join("server");
+        std::fs::create_dir_all(dir)?;
+        let policy = dir.join("rings.toml");
+        std::fs::write(&policy, POLICY)?;
+        let ctl = programs.path("ringwardctl");
+        let keys = dir.join("release-keys");
+        output(&ctl, args(["keys", "init", "--dir"], &keys)).await?;
+        let mut init = args(["init", "--agent-address", "127.0.0.1:0", "--admin-address", "127.0.0.1:0", "--data"], &data);
+        init.extend(args(["--rings"], &policy));
+        init.extend(args(["--release-root"], &keys.join("release-root.json")));
+        output(&programs.path("ringward-server"), init).await?;
+        let log = dir.join("server.log");
+        let server = Running::start("ringward-server", &programs.path("ringward-server"), args(["run", "--data"], &data), &log)?;
+        let context = data.join("admin.context.toml");
+        let client = reach(&context).await?;
+        story.say("the server is up");
+        let token = output(&ctl, context_args(&context, ["tokens", "create", "--uses", &(SIMULATED + REAL).to_string(), "-o", "json"])).await?;
+        let token: serde_json::Value = serde_json::from_str(&token).context("reading the answer of ringwardctl tokens create")?;
+        let token = token["token"].as_str().context("ringwardctl tokens create printed no token")?.to_owned();
+        let mut demo = Self {
+            package: "endpoint-shield".parse()?,
+            first_window: 0,
+            fleet: simulate(&dir.join("hosts"), &token).await?,
+            programs,
+            dir: dir.to_owned(),
+            context,
+            client,
+            roots: BTreeMap::new(),
+            server,
+            agents: Vec::new(),
+        };
+        for member in demo.fleet.members() {
+            demo.roots.insert(sim_name(member.index), member.state_dir.clone());
+        }
+        for index in 0..REAL {
+            demo.start_agent(index, &token).await?;
+        }
+        let hosts = (SIMULATED + REAL) as u64;
+        wait_for("every host connected", Duration::from_secs(60), async || Ok((demo.connected().await? == hosts).then_some(()))).await?;
+        story.say(&format!("{hosts} hosts are enrolled and connected over mutual TLS"));
+        Ok(demo)
+    }
+
+    /// One real agent process over its scripted machine.
+    async fn start_agent(&mut self, index: usize, token: &str) -> Result<()> {
+        let name = format!("real-{index}");
+        let root = self.dir.join(&name);
+        std::fs::create_dir_all(&root)?;
+        script(name.clone(), SIMULATED + index).write(&root)?;
+        let config = self.dir.join(format!("{name}.toml"));
+        std::fs::write(&config, format!("state_dir = {:?}\nadapter = \"scripted\"\n", root))?;
+        let secret = self.dir.join(format!("{name}.token"));
+        write_private(&secret, token)?;
+        let agent = self.programs.path("ringward-agent");
+        let mut enrol = args(["enroll", "--config"], &config);
+        enrol.extend(args(["--token-file"], &secret));
+        output(&agent, enrol).await?;
+        std::fs::remove_file(&secret)?;
+        let log = self.dir.join(format!("{name}.log"));
+        self.agents.push(Running::start(&name, &agent, args(["run", "--config"], &config), &log)?);
+        self.roots.insert(name, root);
+        Ok(())
+    }
+
+    /// The admin's connection.
+    #[must_use]
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// The state folder of a host.
+    #[must_use]
+    pub fn root_of(&self, hostname: &str) -> Option<&Path> {
+        self.roots.get(hostname).map(PathBuf::as_path)
+    }
+
+    /// What a lethal release does to a host.
+    #[must_use]
+    pub fn script_of(&self, hostname: &str) -> Option<OnLethal> {
+        Script::read(self.root_of(hostname)?).ok().map(|script| script.on_lethal)
+    }
+
+    /// Hosts with a session.
+    ///
+    /// # Errors
+    /// The server does not answer.
+    pub async fn connected(&self) -> Result<u64> {
+        Ok(self.client.status(false).await?.connected)
+    }
+
+    /// Distinct signals in the store.
+    ///
+    /// # Errors
+    /// The server does not answer.
+    pub async fn stored(&self) -> Result<u64> {
+        self.client.status(true).await?.signals_stored.context("the server did not count its signals")
+    }
+
+    /// Signals counted by all agents before they spooled them.
+    ///
+    /// # Errors
+    /// A count cannot be read.
+    pub fn sent(&self) -> Result<u64> {
+        Ok(self.roots.values().map(|root| told_so_far(root)).sum())
+    }
+
+    /// Hosts whose own slots hold this release.
+    #[must_use]
+    pub fn running(&self, release: &Release) -> u64 {
+        slots::count_running(self.roots.values().map(PathBuf::as_path), &self.package, release.digest)
+    }
+
+    /// Signs a bundle whose `behaviour` file says how scripted hosts fare on it, and publishes it.
+    ///
+    /// # Errors
+    /// Signing or publishing failed.
+    pub async fn publish(&self, version: &str, behaviour: &str) -> Result<Release> {
+        let tree = self.dir.join(format!("bundle-{version}"));
+        std::fs::create_dir_all(&tree)?;
+        std::fs::write(tree.join("behaviour"), behaviour)?;
+        std::fs::write(tree.join("VERSION"), version)?;
+        let ctl = self.programs.path("ringwardctl");
+        let releases = self.dir.join("releases");
+        let key = self.dir.join("release-keys").join("release-1.key");
+        let mut sign = args(["releases", "sign", "--package", self.package.as_str(), "--version", version, "--bundle"], &tree);
+        sign.extend(args(["--key"], &key));
+        sign.extend(args(["--out"], &releases));
+        output(&ctl, sign).await?;
+        let file = releases.join(format!("{}-{version}.release.json", self.package));
+        let publish = context_args(&self.context, ["releases", "publish", &file.to_string_lossy(), "--reason", "demo", "--yes"]);
+        output(&ctl, publish).await?;
+        let releases = self.client.releases(Some(&self.package)).await?;
+        let published = releases.into_iter().find(|r| r.version.as_str() == version);
+        let published = published.with_context(|| format!("{version} is not among the published releases"))?;
+        Ok(Release { version: version.to_owned(), digest: published.release })
+    }
+
+    /// The same dry run that a person would make tells which hosts come first; the script lets them
+    /// go dark and crash-loop in turn, so that both kinds of failure are exposed.
+    ///
+    /// # Errors
+    /// The server refuses, or a script cannot be written.
+    pub async fn script_canaries(&self, release: &Release) -> Result<String> {
+        let mut dry = act("demo: who comes first?");
+        dry.dry_run = true;
+        let plan = self.client.command(dry, Action::StartRollout { release: release.digest }).await?;
+        let names: BTreeMap<_, _> = self.hostnames().await?;
+        let mut told = Vec::new();
+        for (i, host) in plan.hosts.iter().flat_map(|(_, hosts)| hosts).take(8).enumerate() {
+            let name = names.get(host).context("the dry run names an unknown host")?;
+            let root = self.root_of(name).context("the dry run names a host that is not ours")?;
+            let mut script = Script::read(root)?;
+            script.on_lethal = if i.is_multiple_of(2) { OnLethal::GoDark } else { OnLethal::CrashLoop };
+            script.write(root)?;
+            told.push(format!("{name} {}", if i.is_multiple_of(2) { "goes dark" } else { "crash-loops" }));
+        }
+        Ok(told.join(", "))
+    }
+
+    async fn hostnames(&self) -> Result<BTreeMap<ringward_domain::HostId, String>> {
+        let page = self.client.hosts(&ringward_wire::host::HostFilter::default()).await?;
+        Ok(page.hosts.into_iter().map(|host| (host.id, host.facts.hostname)).collect())
+    }
+
+    /// Starts a rollout and tells it until it completes or halts.
+    ///
+    /// # Errors
+    /// The server refuses, or nothing comes of it within two minutes.
+    pub async fn start(&mut self, release: &Release, story: &mut Story) -> Result<RolloutView> {
+        let outcome = self.client.command(act("demo"), Action::StartRollout { release: release.digest }).await?;
+        self.follow(outcome, story).await
+    }
+
+    /// Brings every host back from a release.
+    ///
+    /// # Errors
+    /// The server refuses, or it does not end within two minutes.
+    pub async fn roll_back(&mut self, release: &Release, story: &mut Story) -> Result<RolloutView> {
+        story.say(&format!("$ ringwardctl rollouts rollback {} --reason demo", release.version));
+        let outcome = self.client.command(act("demo"), Action::Rollback { leave: release.digest, to: None }).await?;
+        self.follow(outcome, story).await
+    }
+
+    async fn follow(&mut self, outcome: Outcome, story: &mut Story) -> Result<RolloutView> {
+        story.say(&outcome.summary);
+        let id: RolloutId = outcome.rollout.context("the server started no rollout")?;
+        self.first_window = 0;
+        let end = tokio::time::Instant::now() + Duration::from_secs(120);
+        loop {
+            let view = self.client.rollout(id).await?;
+            if self.first_window == 0 {
+                self.first_window = view.rings.first().map_or(0, |ring| ring.window);
+            }
+            story.rollout(&view);
+            if matches!(view.state, RolloutState::Completed | RolloutState::Halted | RolloutState::Aborted) {
+                for host in &view.silent_hosts {
+                    story.say(&named(host, "is silent"));
+                }
+                for host in &view.failed_hosts {
+                    story.say(&named(host, "failed"));
+                }
+                return Ok(view);
+            }
+            if tokio::time::Instant::now() >= end {
+                bail!("{} {} is still {} after two minutes: {}", view.package, view.version, view.state, view.state_reason);
+            }
+            self.check()?;
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+
+    fn check(&mut self) -> Result<()> {
+        self.server.check()?;
+        self.agents.iter_mut().try_for_each(Running::check)
+    }
+
+    /// How a person goes on from here.
+    #[must_use]
+    pub fn invitation(&self) -> String {
+        format!(
+            "the server runs on at {} until Ctrl-C; look around with:\n  export RINGWARD_CONTEXT={}\n  {} rollouts list\n  {} hosts list",
+            Context::load(Some(&self.context)).map_or_else(|_| "its address".to_owned(), |context| context.server),
+            self.context.display(),
+            self.programs.path("ringwardctl").display(),
+            self.programs.path("ringwardctl").display(),
+        )
+    }
+
+    /// Ends everything in good order.
+    ///
+    /// # Errors
+    /// A process cannot be waited for.
+    pub async fn stop(self) -> Result<()> {
+        let patience = Duration::from_secs(10);
+        for agent in self.agents {
+            agent.stop(patience).await?;
+        }
+        tokio::time::timeout(patience, self.fleet.stop()).await.ok().transpose()?;
+        self.server.stop(patience).await
+    }
+}
+
+fn named(host: &MemberView, what: &str) -> String {
+    format!("{} ({}) {what}: {:?}", host.hostname, host.host, host.state)
+}
+
+fn sim_name(index: usize) -> String {
+    format!("sim-{index:03}")
+}
+
+async fn simulate(base: &Path, token: &str) -> Result<Fleet> {
+    let scripts: Vec<Script> = (0..SIMULATED).map(|index| script(sim_name(index), index)).collect();
+    fleet::enroll(base, token, &scripts).await?;
+    Ok(Fleet::start(base, SIMULATED)?)
+}
+
+async fn reach(context: &Path) -> Result<Client> {
+    wait_for("an answer of the server", Duration::from_secs(20), async || {
+        let context = Context::load(Some(context))?;
+        match Client::connect(&context).await {
+            Ok(client) => Ok(client.status(false).await.is_ok().then_some(client)),
+            Err(_) => Ok(None),
+        }
+    })
+    .await
+}
+
+fn args<const N: usize>(words: [&str; N], path: &Path) -> Vec<OsString> {
+    words.iter().map(OsString::from).chain([path.as_os_str().to_owned()]).collect()
+}
+
+fn context_args<const N: usize>(context: &Path, words: [&str; N]) -> Vec<OsString> {
+    let context = [OsString::from("--context"), context.as_os_str().to_owned()];
+    context.into_iter().chain(words.iter().map(OsString::from)).collect()
+}
+
+fn write_private(path: &Path, text: &str) -> Result<()> {
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    file.write_all(text.as_bytes())?;
+    Ok(())
+}

@@ -1,0 +1,122 @@
+//! Children that never outlive their parent, with their words kept in a file each.
+
+use anyhow::{Context, Result, bail};
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+use tokio::process::{Child, Command};
+use tokio::time::Instant;
+
+/// The built programs.
+#[derive(Debug, Clone)]
+pub struct Programs(PathBuf);
+
+impl Programs {
+    /// In this folder.
+    #[must_use]
+    pub fn new(folder: PathBuf) -> Self {
+        Self(folder)
+    }
+
+    /// One of them.
+    #[must_use]
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+/// A process that runs until it is stopped or dropped.
+#[derive(Debug)]
+pub struct Running {
+    name: String,
+    log: PathBuf,
+    child: Child,
+}
+
+impl Running {
+    /// Starts `program`; what it says goes to `log`.
+    ///
+    /// # Errors
+    /// The program or the log cannot be opened.
+    pub fn start<S: AsRef<OsStr>>(name: &str, program: &Path, args: impl IntoIterator<Item = S>, log: &Path) -> Result<Self> {
+        let file = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(log)
+            .with_context(|| format!("opening the log {}", log.display()))?;
+        let child = Command::new(program)
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(file.try_clone()?)
+            .stderr(file)
+            .kill_on_drop(true)
+            .spawn()
+            .with_context(|| format!("starting {}", program.display()))?;
+        Ok(Self { name: name.to_owned(), log: log.to_owned(), child })
+    }
+
+    /// Fails with the end of its log when the process has ended by itself.
+    ///
+    /// # Errors
+    /// It ended.
+    pub fn check(&mut self) -> Result<()> {
+        if let Some(status) = self.child.try_wait()? {
+            bail!("{} ended with {status}; its last words:\n{}", self.name, last_lines(&self.log, 20));
+        }
+        Ok(())
+    }
+
+    /// SIGTERM, then SIGKILL after `patience`.
+    ///
+    /// # Errors
+    /// The process cannot be waited for.
+    pub async fn stop(mut self, patience: Duration) -> Result<()> {
+        if let Some(pid) = self.child.id() {
+            // The shell's own kill: one signal needs neither unsafe code nor another crate.
+            let _ = Command::new("/bin/sh").arg("-c").arg(format!("kill -TERM {pid}")).status().await;
+        }
+        if tokio::time::timeout(patience, self.child.wait()).await.is_err() {
+            self.child.kill().await.with_context(|| format!("stopping {}", self.name))?;
+        }
+        Ok(())
+    }
+}
+
+fn last_lines(path: &Path, count: usize) -> String {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(count)..].join("\n")
+}
+
+/// Runs a program to its end and returns what it said; its failure is an error with its words.
+///
+/// # Errors
+/// It cannot be started, or fails.
+pub async fn output<S: AsRef<OsStr>>(program: &Path, args: impl IntoIterator<Item = S>) -> Result<String> {
+    let mut command = Command::new(program);
+    command.args(args).stdin(Stdio::null());
+    let shown = format!("{:?}", command.as_std());
+    let output = command.output().await.with_context(|| format!("starting {shown}"))?;
+    if !output.status.success() {
+        bail!("{shown} ended with {}:\n{}", output.status, String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Asks until the answer is `Some`, or the patience is at its end.
+///
+/// # Errors
+/// The question itself fails, or the time is over: then `what` says what did not come about.
+pub async fn wait_for<T, F: Future<Output = Result<Option<T>>>>(what: &str, patience: Duration, mut ask: impl FnMut() -> F) -> Result<T> {
+    let end = Instant::now() + patience;
+    loop {
+        if let Some(answer) = ask().await? {
+            return Ok(answer);
+        }
+        if Instant::now() >= end {
+            bail!("{what} did not come about within {} s", patience.as_secs());
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
