@@ -116,7 +116,11 @@ impl Evidence {
 
     /// Replace the control counts by those of the present window of time.
     pub fn set_control(&mut self, units: f64, failures: u64) {
-        self.control_units = if units.is_finite() { units.max(0.0) } else { 0.0 };
+        self.control_units = if units.is_finite() {
+            units.max(0.0)
+        } else {
+            0.0
+        };
         self.control_failures = failures;
     }
 
@@ -129,13 +133,15 @@ impl Evidence {
     /// Counts of the whole rollout.
     #[must_use]
     pub fn total(&self) -> RingCounts {
-        self.rings.iter().fold(RingCounts::default(), |a, b| RingCounts {
-            exposed: a.exposed.saturating_add(b.exposed),
-            confirmed: a.confirmed.saturating_add(b.confirmed),
-            failed: a.failed.saturating_add(b.failed),
-            uncounted: a.uncounted.saturating_add(b.uncounted),
-            censored: a.censored.saturating_add(b.censored),
-        })
+        self.rings
+            .iter()
+            .fold(RingCounts::default(), |a, b| RingCounts {
+                exposed: a.exposed.saturating_add(b.exposed),
+                confirmed: a.confirmed.saturating_add(b.confirmed),
+                failed: a.failed.saturating_add(b.failed),
+                uncounted: a.uncounted.saturating_add(b.uncounted),
+                censored: a.censored.saturating_add(b.censored),
+            })
     }
 
     /// (reboots and host-days, failures) of the control.
@@ -172,7 +178,9 @@ mod tests {
     #[test]
     fn one_host_failing_twice_is_one_host_of_a_signature() {
         let mut evidence = Evidence::default();
-        let failed = Outcome::Failed { signature: Some("0x50 csagent.sys".into()) };
+        let failed = Outcome::Failed {
+            signature: Some("0x50 csagent.sys".into()),
+        };
         evidence.resolved(0, HostId(1), &failed);
         evidence.resolved(1, HostId(1), &failed);
         assert_eq!(evidence.top_signature().map(|t| t.1), Some(1));
@@ -182,7 +190,13 @@ mod tests {
     fn memory_stays_bounded_however_many_ways_hosts_fail() {
         let mut evidence = Evidence::default();
         for i in 0..10_000u64 {
-            evidence.resolved(0, HostId(i), &Outcome::Failed { signature: Some(format!("s{}", i % 1000)) });
+            evidence.resolved(
+                0,
+                HostId(i),
+                &Outcome::Failed {
+                    signature: Some(format!("s{}", i % 1000)),
+                },
+            );
         }
         assert_eq!(evidence.total().failed, 10_000);
         assert!(evidence.signatures.len() <= SIGNATURES_MAX);

@@ -38,6 +38,9 @@ pub struct HostRecord {
     /// Takes no changes, by a person's word.
     #[serde(default)]
     pub frozen: bool,
+    /// Announced absence, not over yet.
+    #[serde(default)]
+    pub absent: Option<Absence>,
     /// What it ran when it was heard last.
     #[serde(default)]
     pub packages: Vec<PackageObserved>,
@@ -80,8 +83,6 @@ pub struct Host {
     pub observed: Observed,
     /// Boots seen, newest last.
     pub boots: VecDeque<BootId>,
-    /// Announced absence, not over yet.
-    pub absent: Option<Absence>,
     /// Heard of last; `None` since the server started.
     pub last_heard: Option<Timestamp>,
     /// Rollouts it is a member of that are still looked after, oldest first.
@@ -102,13 +103,15 @@ impl Host {
     /// From its record, without a session.
     #[must_use]
     pub fn new(record: HostRecord) -> Self {
-        let observed = Observed { packages: record.packages.clone(), ..Observed::default() };
+        let observed = Observed {
+            packages: record.packages.clone(),
+            ..Observed::default()
+        };
         Self {
             record,
             session: None,
             observed,
             boots: VecDeque::new(),
-            absent: None,
             last_heard: None,
             rollouts: Vec::new(),
             trials: BTreeSet::new(),
@@ -122,7 +125,10 @@ impl Host {
     /// What it runs of a package.
     #[must_use]
     pub fn package(&self, package: &PackageName) -> Option<&PackageObserved> {
-        self.observed.packages.iter().find(|p| p.package == *package)
+        self.observed
+            .packages
+            .iter()
+            .find(|p| p.package == *package)
     }
 
     /// Whether the release is barred on this very host.
@@ -148,7 +154,9 @@ impl Host {
     /// Boot-time clock of the host at `now`, as far as it can be known.
     #[must_use]
     pub fn boottime(&self, now: Timestamp) -> Millis {
-        self.session.as_ref().map_or(Millis::ZERO, |s| s.boottime.0 + now.since(s.boottime.1))
+        self.session
+            .as_ref()
+            .map_or(Millis::ZERO, |s| s.boottime.0 + now.since(s.boottime.1))
     }
 
     /// Keeps a signal for people.

@@ -4,7 +4,6 @@
 //! clock. Everything a list of effects puts must be durable before anything it sends is sent.
 //! [`Rollout`](rollout::Rollout) is the machine of one rollout and can be driven alone.
 
-
 pub mod control;
 pub mod event;
 pub mod evidence;

@@ -4,6 +4,8 @@
 /// A bug that can be planted; the invariant it breaks stands beside it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bug {
+    /// What is sent does not wait for what was written before it (§2.10).
+    AcknowledgeBeforeDurable,
     /// The window grows with confirmed hosts alone, whatever failed (DESIGN §4, window).
     WindowFromConfirmedOnly,
     /// A silent exposure ends without counting as a failure (§2.1).
@@ -20,7 +22,8 @@ pub enum Bug {
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
+        Self::AcknowledgeBeforeDurable,
         Self::WindowFromConfirmedOnly,
         Self::SilenceNotCounted,
         Self::BarForgottenAfterRestart,

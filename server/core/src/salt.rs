@@ -45,7 +45,9 @@ pub fn derived_id(context: &str, bytes: &[u8]) -> u64 {
 }
 
 fn first_u64(hash: &[u8]) -> u64 {
-    hash.iter().take(8).fold(0, |n, byte| n << 8 | u64::from(*byte))
+    hash.iter()
+        .take(8)
+        .fold(0, |n, byte| n << 8 | u64::from(*byte))
 }
 
 /// The finaliser of SplitMix64 (Steele, Lea & Flood 2014): a bijection that scatters neighbours.
@@ -66,7 +68,9 @@ mod tests {
         let salt = Salt(7);
         let places: BTreeSet<u64> = (0..10_000).map(|i| salt.place(HostId(i))).collect();
         assert_eq!(places.len(), 10_000);
-        let low = (0..10_000).filter(|i| salt.place(HostId(*i)) < u64::MAX / 10).count();
+        let low = (0..10_000)
+            .filter(|i| salt.place(HostId(*i)) < u64::MAX / 10)
+            .count();
         assert!((900..1100).contains(&low), "{low}");
     }
 
@@ -75,6 +79,9 @@ mod tests {
         let salts = [([1; 32], [1; 32]), ([2; 32], [1; 32]), ([1; 32], [2; 32])]
             .map(|(release, policy)| Salt::new(&ReleaseDigest(release), &Sha256(policy)));
         assert!(salts[0] != salts[1] && salts[0] != salts[2]);
-        assert_eq!(salts[0], Salt::new(&ReleaseDigest([1; 32]), &Sha256([1; 32])));
+        assert_eq!(
+            salts[0],
+            Salt::new(&ReleaseDigest([1; 32]), &Sha256([1; 32]))
+        );
     }
 }

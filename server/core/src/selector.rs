@@ -29,7 +29,9 @@ enum Requirement {
 
 /// Why a text is not a selector.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("reading the selector {text:?} at byte {at}: {why}; write for example `site=berlin,env in (a,b),!protected`")]
+#[error(
+    "reading the selector {text:?} at byte {at}: {why}; write for example `site=berlin,env in (a,b),!protected`"
+)]
 pub struct SelectorError {
     /// The text, cut to 80 characters.
     pub text: String,
@@ -63,7 +65,11 @@ fn is_word(byte: u8) -> bool {
 
 impl<'a> Reader<'a> {
     fn error(&self, why: &'static str) -> SelectorError {
-        SelectorError { text: self.text.chars().take(80).collect(), at: self.at, why }
+        SelectorError {
+            text: self.text.chars().take(80).collect(),
+            at: self.at,
+            why,
+        }
     }
     fn rest(&self) -> &'a str {
         self.text.get(self.at..).unwrap_or_default()
@@ -112,14 +118,22 @@ impl<'a> Reader<'a> {
     }
     fn requirement(&mut self) -> Result<Requirement, SelectorError> {
         if self.take("!") {
-            return Ok(Requirement::Lacks(self.word("a label was expected after `!`")?));
+            return Ok(Requirement::Lacks(
+                self.word("a label was expected after `!`")?,
+            ));
         }
         let key = self.word("a label was expected")?;
         if self.take("!=") {
-            return Ok(Requirement::NotIn(key, vec![self.word("a value was expected after `!=`")?]));
+            return Ok(Requirement::NotIn(
+                key,
+                vec![self.word("a value was expected after `!=`")?],
+            ));
         }
         if self.take("==") || self.take("=") {
-            return Ok(Requirement::In(key, vec![self.word("a value was expected after `=`")?]));
+            return Ok(Requirement::In(
+                key,
+                vec![self.word("a value was expected after `=`")?],
+            ));
         }
         if self.keyword("in") {
             return Ok(Requirement::In(key, self.list()?));
@@ -160,9 +174,13 @@ impl fmt::Display for Selector {
                 f.write_str(",")?;
             }
             match requirement {
-                Requirement::In(key, values) if values.len() == 1 => write!(f, "{key}={}", values[0])?,
+                Requirement::In(key, values) if values.len() == 1 => {
+                    write!(f, "{key}={}", values[0])?
+                }
                 Requirement::In(key, values) => write!(f, "{key} in ({})", values.join(","))?,
-                Requirement::NotIn(key, values) if values.len() == 1 => write!(f, "{key}!={}", values[0])?,
+                Requirement::NotIn(key, values) if values.len() == 1 => {
+                    write!(f, "{key}!={}", values[0])?
+                }
                 Requirement::NotIn(key, values) => write!(f, "{key} notin ({})", values.join(","))?,
                 Requirement::Has(key) => f.write_str(key)?,
                 Requirement::Lacks(key) => write!(f, "!{key}")?,
@@ -179,27 +197,53 @@ mod tests {
     use proptest::prelude::*;
 
     fn labels(pairs: &[(&str, &str)]) -> Labels {
-        pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+        pairs
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+            .collect()
     }
 
     fn picks(selector: &str, pairs: &[(&str, &str)]) -> bool {
-        selector.parse::<Selector>().unwrap().matches(&labels(pairs))
+        selector
+            .parse::<Selector>()
+            .unwrap()
+            .matches(&labels(pairs))
     }
 
     #[test]
     fn each_requirement_means_what_it_says() {
         let host = [("site", "berlin"), ("env", "a"), ("in", "x")];
-        for yes in ["site=berlin", "site==berlin", "env in (a,b)", "env", "!protected", "criticality!=high", "env notin (c)", "site=berlin , env in ( a , b )", "in in (x)"] {
+        for yes in [
+            "site=berlin",
+            "site==berlin",
+            "env in (a,b)",
+            "env",
+            "!protected",
+            "criticality!=high",
+            "env notin (c)",
+            "site=berlin , env in ( a , b )",
+            "in in (x)",
+        ] {
             assert!(picks(yes, &host), "{yes}");
         }
-        for no in ["site=bonn", "env notin (a)", "!env", "protected", "site!=berlin", "site=berlin,env=b"] {
+        for no in [
+            "site=bonn",
+            "env notin (a)",
+            "!env",
+            "protected",
+            "site!=berlin",
+            "site=berlin,env=b",
+        ] {
             assert!(!picks(no, &host), "{no}");
         }
     }
 
     #[test]
     fn what_cannot_be_read_is_refused_with_its_place() {
-        for bad in ["", " ", "site=", "=a", "a b", "a in", "a in ()", "a in (b", "a,,b", "a,", "!", "a&b", "ä=1"] {
+        for bad in [
+            "", " ", "site=", "=a", "a b", "a in", "a in ()", "a in (b", "a,,b", "a,", "!", "a&b",
+            "ä=1",
+        ] {
             assert!(bad.parse::<Selector>().is_err(), "{bad:?}");
         }
         assert_eq!("site=berlin;x".parse::<Selector>().unwrap_err().at, 11);
@@ -212,7 +256,8 @@ mod tests {
     fn requirement() -> impl Strategy<Value = Requirement> {
         prop_oneof![
             (word(), prop::collection::vec(word(), 1..4)).prop_map(|(k, v)| Requirement::In(k, v)),
-            (word(), prop::collection::vec(word(), 1..4)).prop_map(|(k, v)| Requirement::NotIn(k, v)),
+            (word(), prop::collection::vec(word(), 1..4))
+                .prop_map(|(k, v)| Requirement::NotIn(k, v)),
             word().prop_map(Requirement::Has),
             word().prop_map(Requirement::Lacks),
         ]

@@ -13,7 +13,11 @@ pub fn upper_bound(failures: u64, trials: u64, confidence: f64) -> f64 {
     if failures == trials {
         return 1.0;
     }
-    let miss = if confidence.is_nan() { 0.0 } else { 1.0 - confidence.clamp(0.0, 1.0) };
+    let miss = if confidence.is_nan() {
+        0.0
+    } else {
+        1.0 - confidence.clamp(0.0, 1.0)
+    };
     if failures == 0 {
         return 1.0 - miss.powf(1.0 / trials as f64);
     }
@@ -86,7 +90,11 @@ pub fn poisson_limit(mean: f64, risk: f64) -> u64 {
     let mut low = 0;
     while low < high {
         let middle = low + (high - low) / 2;
-        if enough(middle) { high = middle } else { low = middle + 1 }
+        if enough(middle) {
+            high = middle
+        } else {
+            low = middle + 1
+        }
     }
     low
 }
@@ -122,7 +130,10 @@ fn component(j: usize) -> (f64, f64) {
     if j == 0 {
         return (LETHAL_RATE, LETHAL_WEIGHT);
     }
-    (10f64.powf(-(j as f64) / 4.0), (1.0 - LETHAL_WEIGHT) / COMPONENTS as f64)
+    (
+        10f64.powf(-(j as f64) / 4.0),
+        (1.0 - LETHAL_WEIGHT) / COMPONENTS as f64,
+    )
 }
 
 #[cfg(test)]
@@ -141,7 +152,11 @@ mod tests {
     fn bounds_agree_with_the_published_table() {
         // Exact values: 1 - 0.05^(1/59) = 4.951 %; 1 of 20: 21.61 %; 2 of 100: 6.162 %.
         for (k, n, bound) in [(0, 59, 0.049_508), (1, 20, 0.216_106), (2, 100, 0.061_619)] {
-            assert!((upper_bound(k, n, 0.95) - bound).abs() < 1e-5, "{k} of {n}: {}", upper_bound(k, n, 0.95));
+            assert!(
+                (upper_bound(k, n, 0.95) - bound).abs() < 1e-5,
+                "{k} of {n}: {}",
+                upper_bound(k, n, 0.95)
+            );
         }
     }
 

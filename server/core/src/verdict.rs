@@ -52,11 +52,17 @@ pub fn base_rate(evidence: &Evidence) -> f64 {
 #[must_use]
 pub fn max_failed(ring: RingCounts, p0: f64, limits: &Limits) -> u64 {
     let expected = ring.exposed.max(ring.confirmed.saturating_add(ring.failed)) as f64 * p0;
-    stats::poisson_limit(expected, alpha(limits) / 10.0).max(limits.ring_size / 100).max(1)
+    stats::poisson_limit(expected, alpha(limits) / 10.0)
+        .max(limits.ring_size / 100)
+        .max(1)
 }
 
 fn alpha(limits: &Limits) -> f64 {
-    if limits.alpha.is_nan() { 1e-3 } else { limits.alpha.clamp(1e-9, 0.5) }
+    if limits.alpha.is_nan() {
+        1e-3
+    } else {
+        limits.alpha.clamp(1e-9, 0.5)
+    }
 }
 
 /// The e-value at which a rollout halts.
@@ -68,7 +74,11 @@ pub fn e_threshold(limits: &Limits) -> f64 {
 /// The decision alone: what the event path asks.
 #[must_use]
 pub fn decide(evidence: &Evidence, limits: &Limits) -> Decision {
-    let (total, ring, p0) = (evidence.total(), evidence.ring(limits.ring), base_rate(evidence));
+    let (total, ring, p0) = (
+        evidence.total(),
+        evidence.ring(limits.ring),
+        base_rate(evidence),
+    );
     if let Some(why) = halted_by_counts(total, ring, p0, limits) {
         return Decision::Halt(why);
     }
@@ -76,10 +86,16 @@ pub fn decide(evidence: &Evidence, limits: &Limits) -> Decision {
         && hosts >= 2
         && stats::poisson_above(total.exposed as f64 * p0, 1) <= alpha(limits) / 10.0
     {
-        return Decision::Halt(HaltWhy::RepeatedSignature { signature: signature.to_owned(), hosts });
+        return Decision::Halt(HaltWhy::RepeatedSignature {
+            signature: signature.to_owned(),
+            hosts,
+        });
     }
     if limits.ring_exhausted && below_share(ring, limits) {
-        return Decision::Halt(HaltWhy::RingBelowShare { confirmed: ring.confirmed, failed: ring.failed });
+        return Decision::Halt(HaltWhy::RingBelowShare {
+            confirmed: ring.confirmed,
+            failed: ring.failed,
+        });
     }
     if limits.site_silent_without_control {
         return Decision::Hold(HoldWhy::SiteSilentWithoutControl);
@@ -93,14 +109,22 @@ pub fn decide(evidence: &Evidence, limits: &Limits) -> Decision {
     Decision::Continue
 }
 
-fn halted_by_counts(total: RingCounts, ring: RingCounts, p0: f64, limits: &Limits) -> Option<HaltWhy> {
+fn halted_by_counts(
+    total: RingCounts,
+    ring: RingCounts,
+    p0: f64,
+    limits: &Limits,
+) -> Option<HaltWhy> {
     let threshold = e_threshold(limits);
     let e_value = e_value(total.failed, total.confirmed, p0);
     if e_value >= threshold {
         return Some(HaltWhy::EvidenceOfHarm { e_value, threshold });
     }
     let max_failed = max_failed(ring, p0, limits);
-    (ring.failed > max_failed).then_some(HaltWhy::MaxFailed { failed: ring.failed, max_failed })
+    (ring.failed > max_failed).then_some(HaltWhy::MaxFailed {
+        failed: ring.failed,
+        max_failed,
+    })
 }
 
 /// One failure in a ring of 2-19 with another host confirmed may complete; a fleet that small would
@@ -115,7 +139,9 @@ fn below_share(ring: RingCounts, limits: &Limits) -> bool {
 #[must_use]
 pub fn ring_may_complete(evidence: &Evidence, limits: &Limits) -> bool {
     let ring = evidence.ring(limits.ring);
-    ring.confirmed >= 1 && !below_share(ring, limits) && decide(evidence, limits) == Decision::Continue
+    ring.confirmed >= 1
+        && !below_share(ring, limits)
+        && decide(evidence, limits) == Decision::Continue
 }
 
 fn e_value(failed: u64, confirmed: u64, p0: f64) -> f64 {
@@ -126,7 +152,11 @@ fn e_value(failed: u64, confirmed: u64, p0: f64) -> f64 {
 /// The decision with all it rests on.
 #[must_use]
 pub fn verdict(evidence: &Evidence, limits: &Limits) -> VerdictReport {
-    let (total, ring, p0) = (evidence.total(), evidence.ring(limits.ring), base_rate(evidence));
+    let (total, ring, p0) = (
+        evidence.total(),
+        evidence.ring(limits.ring),
+        base_rate(evidence),
+    );
     let (control_units, control_failures) = evidence.control_counts();
     let decision = decide(evidence, limits);
     let trials = total.confirmed.saturating_add(total.failed);
@@ -155,7 +185,9 @@ fn failures_to_halt(total: RingCounts, ring: RingCounts, p0: f64, limits: &Limit
     let halts = |more: u64| {
         let add = |c: RingCounts| RingCounts {
             failed: c.failed.saturating_add(more),
-            exposed: c.exposed.max(c.confirmed.saturating_add(c.failed).saturating_add(more)),
+            exposed: c
+                .exposed
+                .max(c.confirmed.saturating_add(c.failed).saturating_add(more)),
             ..c
         };
         halted_by_counts(add(total), add(ring), p0, limits).is_some()
@@ -168,7 +200,11 @@ fn first(high: u64, holds: impl Fn(u64) -> bool) -> u64 {
     let (mut low, mut high) = (0, high);
     while low < high {
         let middle = low + (high - low) / 2;
-        if holds(middle) { high = middle } else { low = middle + 1 }
+        if holds(middle) {
+            high = middle
+        } else {
+            low = middle + 1
+        }
     }
     low
 }
@@ -182,8 +218,16 @@ fn smallest_detectable_rate(p0: f64, limits: &Limits) -> Option<f64> {
     }
     let threshold = e_threshold(limits);
     let needed = first(n, |k| {
-        let whole = RingCounts { exposed: n, confirmed: n - k.min(n), failed: k, ..RingCounts::default() };
-        let as_one_ring = Limits { ring_size: n, ..*limits };
+        let whole = RingCounts {
+            exposed: n,
+            confirmed: n - k.min(n),
+            failed: k,
+            ..RingCounts::default()
+        };
+        let as_one_ring = Limits {
+            ring_size: n,
+            ..*limits
+        };
         e_value(k, n - k.min(n), p0) >= threshold
             || k > max_failed(whole, p0, &as_one_ring)
             || below_share(whole, &as_one_ring)
@@ -192,7 +236,11 @@ fn smallest_detectable_rate(p0: f64, limits: &Limits) -> Option<f64> {
     let (mut low, mut high) = (0.0, 1.0);
     for _ in 0..40 {
         let rate = f64::midpoint(low, high);
-        if stats::at_least(needed, n, rate) >= 0.95 { high = rate } else { low = rate }
+        if stats::at_least(needed, n, rate) >= 0.95 {
+            high = rate
+        } else {
+            low = rate
+        }
     }
     Some(high)
 }
@@ -200,9 +248,18 @@ fn smallest_detectable_rate(p0: f64, limits: &Limits) -> Option<f64> {
 fn sentence(report: &VerdictReport, ring: RingCounts) -> String {
     let resolved = report.failed.saturating_add(report.confirmed);
     let base = if report.control_units < CONTROL_UNITS_MIN {
-        format!("assumed at most {:.2} % of hosts fail anyway (only {:.0} control reboots and host-days so far)", report.p0 * 100.0, report.control_units)
+        format!(
+            "assumed at most {:.2} % of hosts fail anyway (only {:.0} control reboots and host-days so far)",
+            report.p0 * 100.0,
+            report.control_units
+        )
     } else {
-        format!("{} failures in {:.0} control reboots and host-days (rate {:.3} %)", report.control_failures, report.control_units, report.p0 * 100.0)
+        format!(
+            "{} failures in {:.0} control reboots and host-days (rate {:.3} %)",
+            report.control_failures,
+            report.control_units,
+            report.p0 * 100.0
+        )
     };
     match &report.decision {
         Decision::Continue if resolved == 0 => format!("no exposure has resolved yet; {base}"),
@@ -253,7 +310,11 @@ mod tests {
         let mut evidence = Evidence::default();
         for i in 0..confirmed + failed {
             evidence.exposed(0);
-            let outcome = if i < failed { Outcome::Failed { signature: None } } else { Outcome::Confirmed };
+            let outcome = if i < failed {
+                Outcome::Failed { signature: None }
+            } else {
+                Outcome::Confirmed
+            };
             evidence.resolved(0, HostId(i), &outcome);
         }
         evidence
@@ -262,18 +323,27 @@ mod tests {
     #[test]
     fn a_release_that_kills_every_host_halts_at_the_second() {
         assert_eq!(decide(&evidence(0, 1), &limits(1000)), Decision::Continue);
-        assert!(matches!(decide(&evidence(0, 2), &limits(1000)), Decision::Halt(HaltWhy::EvidenceOfHarm { .. })));
+        assert!(matches!(
+            decide(&evidence(0, 2), &limits(1000)),
+            Decision::Halt(HaltWhy::EvidenceOfHarm { .. })
+        ));
     }
 
     #[test]
     fn failures_at_the_rate_of_the_control_do_not_halt() {
         let mut flaky = evidence(9_900, 100);
-        assert!(matches!(decide(&flaky, &limits(100_000)), Decision::Continue));
+        assert!(matches!(
+            decide(&flaky, &limits(100_000)),
+            Decision::Continue
+        ));
         flaky.control(100_000.0, 1_000);
         assert_eq!(decide(&flaky, &limits(100_000)), Decision::Continue);
         let mut quiet = evidence(9_900, 100);
         quiet.control(100_000.0, 10);
-        assert!(matches!(decide(&quiet, &limits(100_000)), Decision::Halt(_)));
+        assert!(matches!(
+            decide(&quiet, &limits(100_000)),
+            Decision::Halt(_)
+        ));
     }
 
     #[test]
@@ -282,33 +352,65 @@ mod tests {
         evidence.control(1e6, 10);
         for i in 0..2 {
             evidence.exposed(0);
-            evidence.resolved(0, HostId(i), &Outcome::Failed { signature: Some("0x7e amdppm.sys".into()) });
+            evidence.resolved(
+                0,
+                HostId(i),
+                &Outcome::Failed {
+                    signature: Some("0x7e amdppm.sys".into()),
+                },
+            );
         }
-        assert!(matches!(decide(&evidence, &limits(10_000)), Decision::Halt(_)));
+        assert!(matches!(
+            decide(&evidence, &limits(10_000)),
+            Decision::Halt(_)
+        ));
     }
 
     #[test]
     fn a_small_ring_may_complete_with_one_broken_host_but_not_without_a_good_one() {
-        let exhausted = Limits { ring_exhausted: true, ..limits(5) };
+        let exhausted = Limits {
+            ring_exhausted: true,
+            ..limits(5)
+        };
         assert!(ring_may_complete(&evidence(1, 1), &exhausted));
-        assert!(matches!(decide(&evidence(0, 1), &exhausted), Decision::Halt(HaltWhy::RingBelowShare { .. })));
-        let single = Limits { ring_exhausted: true, ..limits(1) };
-        assert!(matches!(decide(&evidence(0, 1), &single), Decision::Halt(HaltWhy::RingBelowShare { .. })));
+        assert!(matches!(
+            decide(&evidence(0, 1), &exhausted),
+            Decision::Halt(HaltWhy::RingBelowShare { .. })
+        ));
+        let single = Limits {
+            ring_exhausted: true,
+            ..limits(1)
+        };
+        assert!(matches!(
+            decide(&evidence(0, 1), &single),
+            Decision::Halt(HaltWhy::RingBelowShare { .. })
+        ));
     }
 
     #[test]
     fn an_exhausted_ring_in_which_nobody_was_exposed_holds_with_its_reason() {
-        let exhausted = Limits { ring_exhausted: true, ..limits(5) };
-        assert_eq!(decide(&evidence(0, 0), &exhausted), Decision::Hold(HoldWhy::NobodyExposed));
+        let exhausted = Limits {
+            ring_exhausted: true,
+            ..limits(5)
+        };
+        assert_eq!(
+            decide(&evidence(0, 0), &exhausted),
+            Decision::Hold(HoldWhy::NobodyExposed)
+        );
         assert!(!ring_may_complete(&evidence(0, 0), &exhausted));
     }
 
     #[test]
     fn the_report_says_what_a_fleet_of_this_size_can_detect() {
-        assert_eq!(verdict(&evidence(0, 0), &limits(0)).smallest_detectable_rate, None);
+        assert_eq!(
+            verdict(&evidence(0, 0), &limits(0)).smallest_detectable_rate,
+            None
+        );
         let mut last = 1.1;
         for size in [1, 5, 12, 50, 1000] {
-            let rate = verdict(&evidence(0, 0), &limits(size)).smallest_detectable_rate.unwrap_or(2.0);
+            let rate = verdict(&evidence(0, 0), &limits(size))
+                .smallest_detectable_rate
+                .unwrap_or(2.0);
             assert!(rate <= last, "{size}: {rate} after {last}");
             last = rate;
         }

@@ -22,7 +22,12 @@ pub struct WindowPolicy {
 
 impl Default for WindowPolicy {
     fn default() -> Self {
-        Self { excess_loss: 3.0, start_share: 0.05, cap_share: 0.20, confidence: 0.95 }
+        Self {
+            excess_loss: 3.0,
+            start_share: 0.05,
+            cap_share: 0.20,
+            confidence: 0.95,
+        }
     }
 }
 
@@ -50,7 +55,9 @@ pub fn window(evidence: &Evidence, ring: &RingWindow, policy: &WindowPolicy) -> 
         _ => cap.min(least.max(ring.previous / 4)),
     };
     let by_progress = start.saturating_add(ring.confirmed).min(cap).max(1);
-    by_progress.min(by_evidence(evidence, by_progress, policy)).max(1)
+    by_progress
+        .min(by_evidence(evidence, by_progress, policy))
+        .max(1)
 }
 
 /// `min(L / (ub - p0), enough)`; asks one probability first, because most windows are bounded by
@@ -62,7 +69,10 @@ fn by_evidence(evidence: &Evidence, enough: u64, policy: &WindowPolicy) -> u64 {
     let loss = policy.excess_loss.max(0.0);
     let tolerated = p0 + loss / enough as f64;
     let miss = 1.0 - policy.confidence.clamp(0.0, 1.0);
-    if trials > 0 && total.failed < trials && stats::at_most(total.failed, trials, tolerated) <= miss {
+    if trials > 0
+        && total.failed < trials
+        && stats::at_most(total.failed, trials, tolerated) <= miss
+    {
         return enough;
     }
     let ub = stats::upper_bound(total.failed, trials, policy.confidence);
@@ -96,14 +106,23 @@ mod tests {
     }
 
     fn ring(size: u64, confirmed: u64) -> RingWindow {
-        RingWindow { index: 0, size, confirmed, previous: 0 }
+        RingWindow {
+            index: 0,
+            size,
+            confirmed,
+            previous: 0,
+        }
     }
 
     #[test]
     fn a_ring_starts_with_one_or_two_hosts() {
         let policy = WindowPolicy::default();
         for (size, window_expected) in [(0, 1), (1, 1), (3, 1), (20, 1), (21, 2), (100_000, 2)] {
-            assert_eq!(window(&evidence(0, 0), &ring(size, 0), &policy), window_expected, "{size}");
+            assert_eq!(
+                window(&evidence(0, 0), &ring(size, 0), &policy),
+                window_expected,
+                "{size}"
+            );
         }
     }
 
@@ -133,7 +152,12 @@ mod tests {
     #[test]
     fn a_later_ring_starts_at_a_quarter_of_the_window_before() {
         let policy = WindowPolicy::default();
-        let later = RingWindow { index: 1, size: 10_000, confirmed: 0, previous: 200 };
+        let later = RingWindow {
+            index: 1,
+            size: 10_000,
+            confirmed: 0,
+            previous: 200,
+        };
         assert_eq!(window(&evidence(1000, 0), &later, &policy), 50);
     }
 

@@ -29,12 +29,21 @@ pub(super) struct Background {
 
 impl Background {
     pub(super) fn new(now: Timestamp) -> Self {
-        Self { counted_to: now, present: 0, exposed: BTreeSet::new(), gone: BTreeSet::new(), plan_at: None }
+        Self {
+            counted_to: now,
+            present: 0,
+            exposed: BTreeSet::new(),
+            gone: BTreeSet::new(),
+            plan_at: None,
+        }
     }
 
     pub(super) fn next_deadline(&self) -> Option<Timestamp> {
         let first = |set: &BTreeSet<(Timestamp, HostId)>| set.first().map(|(at, _)| *at);
-        [first(&self.exposed), first(&self.gone), self.plan_at].into_iter().flatten().min()
+        [first(&self.exposed), first(&self.gone), self.plan_at]
+            .into_iter()
+            .flatten()
+            .min()
     }
 }
 
@@ -43,7 +52,11 @@ impl Control {
     pub(super) fn plan_when_agents_had_time(&mut self) {
         let longest = self.rollouts.values().map(|r| r.pace.restart_grace).max();
         self.background.plan_at = longest.map(|grace| self.now + grace);
-        let exposed = self.hosts.values().filter(|h| h.exposed_until > self.now).map(|h| (h.exposed_until, h.record.id));
+        let exposed = self
+            .hosts
+            .values()
+            .filter(|h| h.exposed_until > self.now)
+            .map(|h| (h.exposed_until, h.record.id));
         self.background.exposed = exposed.collect();
     }
 
@@ -55,11 +68,23 @@ impl Control {
             self.background.plan_at = None;
             self.want_plan();
         }
-        while let Some((_, id)) = self.background.exposed.first().copied().filter(|(at, _)| *at <= now) {
+        while let Some((_, id)) = self
+            .background
+            .exposed
+            .first()
+            .copied()
+            .filter(|(at, _)| *at <= now)
+        {
             self.background.exposed.pop_first();
             self.recount(id);
         }
-        while let Some((_, id)) = self.background.gone.first().copied().filter(|(at, _)| *at <= now) {
+        while let Some((_, id)) = self
+            .background
+            .gone
+            .first()
+            .copied()
+            .filter(|(at, _)| *at <= now)
+        {
             self.background.gone.pop_first();
             if let Some(host) = self.hosts.get_mut(&id) {
                 host.gone_at = None;
@@ -78,8 +103,18 @@ impl Control {
     }
 
     fn count_control(&mut self, units: f64, failures: u64) {
-        let runs = |status: &Status| matches!(status, Status::Running | Status::Held(_) | Status::Paused(_));
-        let live: Vec<RolloutId> = self.rollouts.values().filter(|r| r.spec.kind == AssignmentKind::Install && runs(r.status())).map(|r| r.id).collect();
+        let runs = |status: &Status| {
+            matches!(
+                status,
+                Status::Running | Status::Held(_) | Status::Paused(_)
+            )
+        };
+        let live: Vec<RolloutId> = self
+            .rollouts
+            .values()
+            .filter(|r| r.spec.kind == AssignmentKind::Install && runs(r.status()))
+            .map(|r| r.id)
+            .collect();
         for id in live {
             if let Some(rollout) = self.rollouts.get_mut(&id) {
                 rollout.control(units, failures);
@@ -96,7 +131,10 @@ impl Control {
         if let Some(at) = gone {
             self.background.gone.remove(&(at, id));
         }
-        let unexposed = self.hosts.get(&id).is_some_and(|host| host.exposed_until <= self.now);
+        let unexposed = self
+            .hosts
+            .get(&id)
+            .is_some_and(|host| host.exposed_until <= self.now);
         if rebooted && unexposed {
             self.count_control(1.0, 0);
         }
@@ -108,7 +146,7 @@ impl Control {
         let at = self.now + self.policy.pace.silence_reboot;
         if let Some(host) = self.hosts.get_mut(&id)
             && host.in_control
-            && host.absent.is_none()
+            && host.record.absent.is_none()
         {
             host.gone_at = Some(at);
             self.background.gone.insert((at, id));
@@ -140,7 +178,9 @@ impl Control {
         let Some(host) = self.hosts.get_mut(&id) else {
             return;
         };
-        let is = host.session.is_some() && host.record.state == HostState::Active && host.exposed_until <= now;
+        let is = host.session.is_some()
+            && host.record.state == HostState::Active
+            && host.exposed_until <= now;
         match (host.in_control, is) {
             (false, true) => self.background.present += 1,
             (true, false) => self.background.present = self.background.present.saturating_sub(1),

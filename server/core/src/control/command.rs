@@ -36,17 +36,35 @@ pub(super) type Decided = Result<(Outcome, Act), Refusal>;
 
 /// An outcome of one sentence.
 pub(super) fn said(summary: impl Into<String>) -> Outcome {
-    Outcome { summary: summary.into(), rollout: None, hosts: Vec::new(), left_out: Vec::new(), warnings: Vec::new() }
+    Outcome {
+        summary: summary.into(),
+        rollout: None,
+        hosts: Vec::new(),
+        left_out: Vec::new(),
+        warnings: Vec::new(),
+    }
 }
 
 /// A refusal for something that does not exist.
 pub(super) fn not_found(what: &str, id: impl ToString, next: &str) -> Refusal {
-    Refusal::NotFound { what: what.to_owned(), id: id.to_string(), next: next.to_owned() }
+    Refusal::NotFound {
+        what: what.to_owned(),
+        id: id.to_string(),
+        next: next.to_owned(),
+    }
 }
 
 /// A refusal for something that is right in itself.
-pub(super) fn conflict(what: impl Into<String>, why: impl Into<String>, next: impl Into<String>) -> Refusal {
-    Refusal::Conflict { what: what.into(), why: why.into(), next: next.into() }
+pub(super) fn conflict(
+    what: impl Into<String>,
+    why: impl Into<String>,
+    next: impl Into<String>,
+) -> Refusal {
+    Refusal::Conflict {
+        what: what.into(),
+        why: why.into(),
+        next: next.into(),
+    }
 }
 
 impl Control {
@@ -55,16 +73,30 @@ impl Control {
     ///
     /// # Errors
     /// Why it was refused; then nothing has changed.
-    pub fn command(&mut self, command: &Command, now: Timestamp) -> Result<(Outcome, Vec<Effect>), Refusal> {
+    pub fn command(
+        &mut self,
+        command: &Command,
+        now: Timestamp,
+    ) -> Result<(Outcome, Vec<Effect>), Refusal> {
         self.set_now(now);
         if command.reason.len() > REASON_BYTES_MAX {
-            let why = format!("{} bytes; at most {REASON_BYTES_MAX} do", command.reason.len());
-            return Err(Refusal::Invalid { field: "reason".to_owned(), why });
+            let why = format!(
+                "{} bytes; at most {REASON_BYTES_MAX} do",
+                command.reason.len()
+            );
+            return Err(Refusal::Invalid {
+                field: "reason".to_owned(),
+                why,
+            });
         }
         if let Some(done) = self.requests.get(&command.request) {
             return match done.action == command.action {
                 true => Ok((done.outcome.clone(), Vec::new())),
-                false => Err(conflict("the command", "its request id was used for another command", "draw a new request id for each command")),
+                false => Err(conflict(
+                    "the command",
+                    "its request id was used for another command",
+                    "draw a new request id for each command",
+                )),
             };
         }
         let (outcome, act) = self.decide(command)?;
@@ -85,8 +117,14 @@ impl Control {
             Action::Pause(id) => self.decide_pause(*id),
             Action::Resume(id) => self.decide_resume(*id),
             Action::Abort(id) => self.decide_abort(*id),
-            Action::StopAll => Ok((said("every rollout is paused; rollbacks go on"), Act::Andon(true))),
-            Action::ResumeAll => Ok((said("rollouts go on where nothing else stopped them"), Act::Andon(false))),
+            Action::StopAll => Ok((
+                said("every rollout is paused; rollbacks go on"),
+                Act::Andon(true),
+            )),
+            Action::ResumeAll => Ok((
+                said("rollouts go on where nothing else stopped them"),
+                Act::Andon(false),
+            )),
             Action::MarkGood(release) => self.decide_good(*release),
             Action::MarkBad(release) => self.decide_bad(*release),
             Action::LiftBar(release) => self.decide_lift(*release),
@@ -147,8 +185,14 @@ impl Control {
             Action::Unfreeze(host) => ("host unfreeze", host.to_string()),
             Action::ApplyPolicy(_) => ("policy apply", String::new()),
         };
-        let object = outcome.rollout.map_or(object, |rollout| rollout.to_string());
-        let reason = if command.reason.is_empty() { &outcome.summary } else { &command.reason };
+        let object = outcome
+            .rollout
+            .map_or(object, |rollout| rollout.to_string());
+        let reason = if command.reason.is_empty() {
+            &outcome.summary
+        } else {
+            &command.reason
+        };
         self.out.audit(&command.actor, action, &object, reason);
     }
 
@@ -162,7 +206,8 @@ impl Control {
         self.next_request += 1;
         self.out.control = true;
         self.out.put(Record::Request(Box::new(record.clone())));
-        self.requests_by_number.insert(record.number, record.request);
+        self.requests_by_number
+            .insert(record.number, record.request);
         self.requests.insert(record.request, record);
         while self.requests.len() > REQUESTS_MAX {
             let Some((_, oldest)) = self.requests_by_number.pop_first() else {
@@ -175,9 +220,15 @@ impl Control {
 }
 
 fn decide_policy(text: &str) -> Decided {
-    let policy = Policy::parse(text).map_err(|error| Refusal::Invalid { field: format!("policy.{}", error.field), why: error.why })?;
+    let policy = Policy::parse(text).map_err(|error| Refusal::Invalid {
+        field: format!("policy.{}", error.field),
+        why: error.why,
+    })?;
     let names: Vec<&str> = policy.rings.iter().map(|ring| ring.name.as_str()).collect();
-    let mut outcome = said(format!("rings {}; rollouts under way keep theirs", names.join(", ")));
+    let mut outcome = said(format!(
+        "rings {}; rollouts under way keep theirs",
+        names.join(", ")
+    ));
     outcome.warnings = policy.pace.notes();
     Ok((outcome, Act::Policy(Box::new(policy))))
 }

@@ -33,7 +33,11 @@ impl Control {
         }
         desired.generation = self.next_generation();
         let now = self.now;
-        if let Some(session) = self.hosts.get_mut(&id).and_then(|host| host.session.as_mut()) {
+        if let Some(session) = self
+            .hosts
+            .get_mut(&id)
+            .and_then(|host| host.session.as_mut())
+        {
             session.sent = Some((desired.clone(), now));
             self.out.send(id, ToAgent::Desired(Box::new(desired)));
         }
@@ -48,7 +52,8 @@ impl Control {
 
     pub(super) fn reserve_generations(&mut self) {
         if self.generation >= self.generation_reserved {
-            self.generation_reserved = Generation(self.generation.0.saturating_add(GENERATIONS_RESERVED));
+            self.generation_reserved =
+                Generation(self.generation.0.saturating_add(GENERATIONS_RESERVED));
             self.out.control = true;
         }
     }
@@ -57,12 +62,17 @@ impl Control {
         let mut assignments = Vec::new();
         if host.record.state == HostState::Active {
             for package in self.packages_of(host) {
-                let found = self.assigned(host, &package).and_then(|r| r.member(host.record.id).map(|m| assignment(r, m)));
+                let found = self
+                    .assigned(host, &package)
+                    .and_then(|r| r.member(host.record.id).map(|m| assignment(r, m)));
                 assignments.extend(found);
             }
             assignments.truncate(PACKAGES_MAX);
         }
-        let fleet = self.barred.iter().filter(|release| !host.record.lifted.contains(*release));
+        let fleet = self
+            .barred
+            .iter()
+            .filter(|release| !host.record.lifted.contains(*release));
         let mut bars: Vec<ReleaseDigest> = fleet.chain(host.record.bars.iter()).copied().collect();
         bars.sort_unstable();
         bars.dedup();
@@ -78,7 +88,12 @@ impl Control {
     }
 
     fn packages_of(&self, host: &Host) -> Vec<PackageName> {
-        let mut packages: Vec<PackageName> = host.rollouts.iter().filter_map(|id| self.rollouts.get(id)).map(|r| r.spec.package.clone()).collect();
+        let mut packages: Vec<PackageName> = host
+            .rollouts
+            .iter()
+            .filter_map(|id| self.rollouts.get(id))
+            .map(|r| r.spec.package.clone())
+            .collect();
         packages.sort_unstable();
         packages.dedup();
         packages
@@ -86,8 +101,14 @@ impl Control {
 
     /// The rollout whose release this host should run: the newest that still has a say.
     pub(super) fn assigned(&self, host: &Host, package: &PackageName) -> Option<&Rollout> {
-        let rollouts = host.rollouts.iter().rev().filter_map(|id| self.rollouts.get(id));
-        rollouts.filter(|rollout| rollout.spec.package == *package).find(|rollout| self.has_say(host, rollout))
+        let rollouts = host
+            .rollouts
+            .iter()
+            .rev()
+            .filter_map(|id| self.rollouts.get(id));
+        rollouts
+            .filter(|rollout| rollout.spec.package == *package)
+            .find(|rollout| self.has_say(host, rollout))
     }
 
     fn has_say(&self, host: &Host, rollout: &Rollout) -> bool {
@@ -96,14 +117,19 @@ impl Control {
         };
         let release = rollout.spec.release;
         let package = host.package(&rollout.spec.package);
+        let barred = self.barred.contains(&release) || host.bars(&release);
         match &member.stage {
-            Stage::Granted(_) | Stage::Exposed(_) => true,
-            Stage::Waiting | Stage::Deferred(_) => {
-                let newer = package.and_then(|p| p.running_version.as_ref()).is_some_and(|running| *running > rollout.spec.version);
+            // What has begun goes on until a rollback takes it off.
+            Stage::Exposed(_) => true,
+            Stage::Waiting | Stage::Deferred(_) | Stage::Granted(_) => {
+                let running = package.and_then(|p| p.running_version.as_ref());
+                let newer = running.is_some_and(|running| *running > rollout.spec.version);
                 let back = rollout.spec.kind == AssignmentKind::Install && newer;
-                !matches!(rollout.status(), Status::Aborted(_)) && !self.barred.contains(&release) && !host.bars(&release) && !back
+                !matches!(rollout.status(), Status::Aborted(_)) && !barred && !back
             }
-            Stage::AlreadyThere | Stage::Ended(Ending::Confirmed, _) => package.is_some_and(|p| p.running == Some(release)),
+            Stage::AlreadyThere | Stage::Ended(Ending::Confirmed, _) => {
+                !barred && package.is_some_and(|p| p.running == Some(release))
+            }
             Stage::Refused(_) | Stage::Ended(..) => false,
         }
     }

@@ -11,7 +11,10 @@ impl Control {
     /// A host is ready and asks.
     pub(super) fn request_grant(&mut self, id: HostId, request: RequestGrant) {
         let answer = match self.ask(id, request.nonce, Some(request.rollout)) {
-            Some(ask) if self.is_assigned(id, &request) => self.with(request.rollout, |rollout, now| rollout.request(id, &ask, now)),
+            Some(ask) if self.is_assigned(id, &request) => self
+                .with(request.rollout, |rollout, now| {
+                    rollout.request(id, &ask, now)
+                }),
             _ => None,
         };
         // A host that asks for something else than it is meant to do has missed an order.
@@ -22,24 +25,42 @@ impl Control {
         let message = match answer {
             GrantAnswer::Grant(life) => {
                 self.withdraw_others(id, request.rollout);
-                ToAgent::Grant { nonce: request.nonce, life }
+                ToAgent::Grant {
+                    nonce: request.nonce,
+                    life,
+                }
             }
-            GrantAnswer::Wait(why) => ToAgent::Wait { nonce: request.nonce, why, retry_after: self.retry_after() },
+            GrantAnswer::Wait(why) => ToAgent::Wait {
+                nonce: request.nonce,
+                why,
+                retry_after: self.retry_after(),
+            },
         };
         self.out.send(id, message);
     }
 
     fn is_assigned(&self, id: HostId, request: &RequestGrant) -> bool {
-        let Some(rollout) = self.rollouts.get(&request.rollout).filter(|r| r.spec.release == request.release) else {
+        let Some(rollout) = self
+            .rollouts
+            .get(&request.rollout)
+            .filter(|r| r.spec.release == request.release)
+        else {
             return false;
         };
-        let newest = self.hosts.get(&id).and_then(|host| self.assigned(host, &rollout.spec.package));
+        let newest = self
+            .hosts
+            .get(&id)
+            .and_then(|host| self.assigned(host, &rollout.spec.package));
         newest.is_some_and(|newest| newest.id == request.rollout)
     }
 
     /// A rollback is granted while its host still holds a grant to go on: that grant is dead.
     fn withdraw_others(&mut self, id: HostId, granted: RolloutId) {
-        for other in self.rollouts_of(id).into_iter().filter(|other| *other != granted) {
+        for other in self
+            .rollouts_of(id)
+            .into_iter()
+            .filter(|other| *other != granted)
+        {
             self.with(other, |rollout, now| rollout.withdraw(id, now));
         }
     }
@@ -65,8 +86,16 @@ impl Control {
         };
         let mut answer = BeginAnswer::Unknown;
         for rollout in self.rollouts_of(id).into_iter().rev() {
-            let refusal = self.hosts.get(&id).zip(self.rollouts.get(&rollout)).and_then(|(host, rollout)| self.refusal(host, rollout));
-            answer = self.with(rollout, |rollout, now| rollout.begin(id, &ask, refusal, now)).unwrap_or(BeginAnswer::Unknown);
+            let refusal = self
+                .hosts
+                .get(&id)
+                .zip(self.rollouts.get(&rollout))
+                .and_then(|(host, rollout)| self.refusal(host, rollout));
+            answer = self
+                .with(rollout, |rollout, now| {
+                    rollout.begin(id, &ask, refusal, now)
+                })
+                .unwrap_or(BeginAnswer::Unknown);
             if answer != BeginAnswer::Unknown {
                 self.begun(id, rollout, answer);
                 break;
@@ -75,22 +104,37 @@ impl Control {
         let message = match answer {
             BeginAnswer::Begun => ToAgent::Begun { nonce },
             BeginAnswer::Refused(why) => ToAgent::BeginRefused { nonce, why },
-            BeginAnswer::Unknown => ToAgent::BeginRefused { nonce, why: BeginRefusal::NoGrant },
+            BeginAnswer::Unknown => ToAgent::BeginRefused {
+                nonce,
+                why: BeginRefusal::NoGrant,
+            },
         };
         self.out.send(id, message);
     }
 
     /// The host is exposed; what a rollback takes it off ends.
     fn begun(&mut self, id: HostId, rollout: RolloutId, answer: BeginAnswer) {
-        let Some(rollout) = self.rollouts.get(&rollout).filter(|_| answer == BeginAnswer::Begun) else {
+        let Some(rollout) = self
+            .rollouts
+            .get(&rollout)
+            .filter(|_| answer == BeginAnswer::Begun)
+        else {
             return;
         };
         let until = self.now + rollout.pace.attribution;
         let leaves = rollout.spec.leaves.as_ref().map(|(release, _)| *release);
         let (own, rollback) = (rollout.id, rollout.spec.kind == AssignmentKind::Rollback);
         self.control_exposed(id, until);
-        for other in self.rollouts_of(id).into_iter().filter(|other| rollback && *other != own) {
-            if self.rollouts.get(&other).is_some_and(|other| Some(other.spec.release) == leaves) {
+        for other in self
+            .rollouts_of(id)
+            .into_iter()
+            .filter(|other| rollback && *other != own)
+        {
+            if self
+                .rollouts
+                .get(&other)
+                .is_some_and(|other| Some(other.spec.release) == leaves)
+            {
                 self.with(other, |rollout, now| rollout.rolled_back(id, now));
             }
         }

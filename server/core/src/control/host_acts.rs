@@ -10,7 +10,10 @@ use ringward_domain::limits::{LABEL_BYTES_MAX, LABELS_MAX};
 
 impl Control {
     fn known_host(&self, id: HostId) -> Result<&Host, Refusal> {
-        let host = self.hosts.get(&id).filter(|host| host.record.state != HostState::Retired);
+        let host = self
+            .hosts
+            .get(&id)
+            .filter(|host| host.record.state != HostState::Retired);
         host.ok_or_else(|| not_found("host", id, "list them with `ringwardctl hosts list`"))
     }
 
@@ -18,25 +21,38 @@ impl Control {
         self.known_host(id)?;
         check_labels(labels)?;
         let mut outcome = said(format!("{id} has {} labels", labels.len()));
-        outcome.warnings.push("rollouts under way keep the ring they gave it".to_owned());
+        outcome
+            .warnings
+            .push("rollouts under way keep the ring they gave it".to_owned());
         Ok((outcome, Act::SetLabels(id, labels.clone())))
     }
 
     pub(super) fn decide_approve(&self, id: HostId) -> Decided {
         match self.known_host(id)?.record.state {
             HostState::Pending => Ok((said(format!("{id} takes part")), Act::Approve(id))),
-            HostState::Active | HostState::Retired => Err(conflict(format!("approving {id}"), "it takes part already", "there is nothing to do")),
+            HostState::Active | HostState::Retired => Err(conflict(
+                format!("approving {id}"),
+                "it takes part already",
+                "there is nothing to do",
+            )),
         }
     }
 
     pub(super) fn decide_retire(&self, id: HostId) -> Decided {
         self.known_host(id)?;
-        Ok((said(format!("{id} leaves the fleet; its certificate is revoked")), Act::Retire(id)))
+        Ok((
+            said(format!("{id} leaves the fleet; its certificate is revoked")),
+            Act::Retire(id),
+        ))
     }
 
     pub(super) fn decide_freeze(&self, id: HostId, frozen: bool) -> Decided {
         self.known_host(id)?;
-        let summary = if frozen { format!("{id} takes no changes") } else { format!("{id} takes changes again") };
+        let summary = if frozen {
+            format!("{id} takes no changes")
+        } else {
+            format!("{id} takes changes again")
+        };
         Ok((said(summary), Act::Freeze(id, frozen)))
     }
 
@@ -80,14 +96,27 @@ impl Control {
 pub fn check_labels(labels: &Labels) -> Result<(), Refusal> {
     let refuse = |field: String, why: String| Err(Refusal::Invalid { field, why });
     if labels.len() > LABELS_MAX {
-        return refuse("labels".to_owned(), format!("{} labels; at most {LABELS_MAX} do", labels.len()));
+        return refuse(
+            "labels".to_owned(),
+            format!("{} labels; at most {LABELS_MAX} do", labels.len()),
+        );
     }
     for (key, value) in labels {
-        let word = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._/:@+-".contains(&b));
-        let fits = (1..=LABEL_BYTES_MAX).contains(&key.len()) && value.len() <= LABEL_BYTES_MAX && word(key) && word(value);
+        let word = |text: &str| {
+            text.bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"._/:@+-".contains(&b))
+        };
+        let fits = (1..=LABEL_BYTES_MAX).contains(&key.len())
+            && value.len() <= LABEL_BYTES_MAX
+            && word(key)
+            && word(value);
         if !fits {
             let shown: String = key.chars().take(40).collect();
-            return refuse(format!("labels.{shown}"), "use letters, digits and ._/:@+- only, at most 128, and a key that is not empty".to_owned());
+            return refuse(
+                format!("labels.{shown}"),
+                "use letters, digits and ._/:@+- only, at most 128, and a key that is not empty"
+                    .to_owned(),
+            );
         }
     }
     Ok(())

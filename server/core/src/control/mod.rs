@@ -119,8 +119,20 @@ impl Control {
     /// When the next `Event::Tick` is due, on the fleet clock.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Timestamp> {
-        let rollouts = self.rollouts.values().filter_map(Rollout::next_deadline).min();
-        [Some(self.clock_at), self.plan_at, rollouts, self.background.next_deadline()].into_iter().flatten().min()
+        let rollouts = self
+            .rollouts
+            .values()
+            .filter_map(Rollout::next_deadline)
+            .min();
+        [
+            Some(self.clock_at),
+            self.plan_at,
+            rollouts,
+            self.background.next_deadline(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// Tells the wall clock: it stands in reports and decides whether a manifest has expired, and
@@ -143,7 +155,12 @@ impl Control {
     pub fn raise_epoch(&mut self, now: Timestamp) -> Vec<Effect> {
         self.set_now(now);
         self.epoch = self.epoch.next();
-        self.out.audit("ringward", "server restore", "epoch", &format!("epoch {}", self.epoch));
+        self.out.audit(
+            "ringward",
+            "server restore",
+            "epoch",
+            &format!("epoch {}", self.epoch),
+        );
         self.out.control = true;
         self.refresh_all();
         self.finish()

@@ -2,11 +2,12 @@
 //! anything is sent.
 
 use crate::event::{AuditEntry, Effect, Notice};
+use crate::planted::{Bug, planted};
 use crate::record::{Record, RecordKey};
+use ringward_domain::HostId;
 use ringward_domain::ids::RolloutId;
 use ringward_domain::session::ToAgent;
 use ringward_domain::signal::Signal;
-use ringward_domain::HostId;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What one event led to so far.
@@ -73,12 +74,30 @@ impl Out {
     /// The effects in their order: written, said, sent.
     pub fn into_effects(self) -> Vec<Effect> {
         let mut effects = Vec::new();
-        effects.extend(self.puts.into_values().map(|record| Effect::Put(Box::new(record))));
+        let sends: Vec<Effect> = self
+            .sends
+            .into_iter()
+            .map(|(host, message)| Effect::Send(host, Box::new(message)))
+            .collect();
+        let (early, sends) = match planted(Bug::AcknowledgeBeforeDurable) {
+            true => (sends, Vec::new()),
+            false => (Vec::new(), sends),
+        };
+        effects.extend(early);
+        effects.extend(
+            self.puts
+                .into_values()
+                .map(|record| Effect::Put(Box::new(record))),
+        );
         effects.extend(self.deletes.into_iter().map(Effect::Delete));
-        effects.extend(self.signals.into_iter().map(|(host, signal)| Effect::StoreSignal(host, signal)));
+        effects.extend(
+            self.signals
+                .into_iter()
+                .map(|(host, signal)| Effect::StoreSignal(host, signal)),
+        );
         effects.extend(self.audit.into_iter().map(Effect::Audit));
         effects.extend(self.notices.into_iter().map(Effect::Notice));
-        effects.extend(self.sends.into_iter().map(|(host, message)| Effect::Send(host, Box::new(message))));
+        effects.extend(sends);
         effects.extend(self.closes.into_iter().map(Effect::Close));
         effects
     }

@@ -33,13 +33,18 @@ impl Control {
         let id = enrolment.host;
         let record = HostRecord {
             id,
-            state: if enrolment.pending { HostState::Pending } else { HostState::Active },
+            state: if enrolment.pending {
+                HostState::Pending
+            } else {
+                HostState::Active
+            },
             facts: enrolment.facts,
             labels: enrolment.labels,
             key: Some(enrolment.key),
             agent_version: String::new(),
             enrolled_at: self.now,
             frozen: false,
+            absent: None,
             packages: Vec::new(),
             bars: BTreeSet::new(),
             lifted: BTreeSet::new(),
@@ -48,7 +53,12 @@ impl Control {
         match self.hosts.get_mut(&id) {
             Some(host) => host.record.key = record.key,
             None => {
-                self.out.audit(&format!("host {id}"), "host enrol", &id.to_string(), &record.facts.hostname);
+                self.out.audit(
+                    &format!("host {id}"),
+                    "host enrol",
+                    &id.to_string(),
+                    &record.facts.hostname,
+                );
                 self.hosts.insert(id, Host::new(record));
             }
         }
@@ -60,12 +70,19 @@ impl Control {
     ///
     /// # Errors
     /// Another release has this package and version already: a version means one content.
-    pub fn publish(&mut self, release: ReleaseRecord, now: Timestamp) -> Result<Vec<Effect>, Refusal> {
+    pub fn publish(
+        &mut self,
+        release: ReleaseRecord,
+        now: Timestamp,
+    ) -> Result<Vec<Effect>, Refusal> {
         self.set_now(now);
         if self.releases.contains_key(&release.release) {
             return Ok(Vec::new());
         }
-        let same = |other: &ReleaseRecord| other.manifest.package == release.manifest.package && other.manifest.version == release.manifest.version;
+        let same = |other: &ReleaseRecord| {
+            other.manifest.package == release.manifest.package
+                && other.manifest.version == release.manifest.version
+        };
         if self.releases.values().any(same) {
             return Err(Refusal::Conflict {
                 what: format!("publishing {}", release.title()),
@@ -73,7 +90,12 @@ impl Control {
                 next: "give the new content a new version".to_owned(),
             });
         }
-        self.out.audit(&release.published_by, "release publish", &release.release.to_string(), &release.title());
+        self.out.audit(
+            &release.published_by,
+            "release publish",
+            &release.release.to_string(),
+            &release.title(),
+        );
         self.out.put(Record::Release(Box::new(release.clone())));
         self.releases.insert(release.release, release);
         Ok(self.finish())

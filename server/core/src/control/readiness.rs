@@ -28,7 +28,10 @@ impl Control {
             let Some(rollout) = self.rollouts.get_mut(&rollout) else {
                 continue;
             };
-            if rollout.member(id).is_some_and(|member| member.readiness != readiness) {
+            if rollout
+                .member(id)
+                .is_some_and(|member| member.readiness != readiness)
+            {
                 rollout.readiness(id, readiness, self.now);
                 let rollout = rollout.id;
                 self.touch(rollout);
@@ -40,7 +43,7 @@ impl Control {
         if host.record.state != HostState::Active {
             return Readiness::NotActive;
         }
-        if let Some(absence) = host.absent {
+        if let Some(absence) = host.record.absent {
             return Readiness::Away(absence);
         }
         if host.session.is_none() {
@@ -58,7 +61,10 @@ impl Control {
             return Readiness::Runs;
         }
         let preparing = host.observed.preparing.as_ref();
-        match preparing.filter(|p| p.rollout == rollout.id && p.release == release).map(|p| p.state) {
+        match preparing
+            .filter(|p| p.rollout == rollout.id && p.release == release)
+            .map(|p| p.state)
+        {
             Some(PrepareState::Ready) => Readiness::Ready,
             Some(PrepareState::Retrying(_)) => Readiness::PrepareFailing,
             Some(PrepareState::Refused(why)) => Readiness::Refuses(why),
@@ -77,14 +83,21 @@ impl Control {
         if self.barred.contains(&rollout.spec.release) || host.bars(&rollout.spec.release) {
             return Some(WaitWhy::Barred);
         }
-        let other = host.trials.iter().any(|id| *id != rollout.id && !self.gives_way(*id, rollout));
+        let other = host
+            .trials
+            .iter()
+            .any(|id| *id != rollout.id && !self.gives_way(*id, rollout));
         other.then_some(WaitWhy::OtherTrial)
     }
 
     /// Whether a trial gives way to this rollout: a rollback of the very release on trial.
     fn gives_way(&self, trial: RolloutId, to: &Rollout) -> bool {
         let leaves = to.spec.leaves.as_ref().map(|(release, _)| *release);
-        to.spec.kind == AssignmentKind::Rollback && self.rollouts.get(&trial).is_some_and(|trial| Some(trial.spec.release) == leaves)
+        to.spec.kind == AssignmentKind::Rollback
+            && self
+                .rollouts
+                .get(&trial)
+                .is_some_and(|trial| Some(trial.spec.release) == leaves)
     }
 
     /// The same as a refusal of `Begin`.

@@ -17,7 +17,9 @@ use std::collections::BTreeMap;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RestoreError {
     /// The policy in force cannot be read by this version.
-    #[error("reading the ring policy in force from the store: run the version of the server that wrote it")]
+    #[error(
+        "reading the ring policy in force from the store: run the version of the server that wrote it"
+    )]
     Policy(#[from] PolicyError),
 }
 
@@ -47,7 +49,11 @@ impl Control {
     ///
     /// # Errors
     /// The policy in force cannot be read by this version.
-    pub fn restore(policy: Policy, records: Vec<Record>, now: Timestamp) -> Result<Self, RestoreError> {
+    pub fn restore(
+        policy: Policy,
+        records: Vec<Record>,
+        now: Timestamp,
+    ) -> Result<Self, RestoreError> {
         let mut control = Self::new(policy, now.max(Self::clock(&records)));
         let mut parts: BTreeMap<RolloutId, Parts> = BTreeMap::new();
         for record in records {
@@ -72,7 +78,9 @@ impl Control {
                     parts.entry(id).or_default().members.push(record.member);
                 }
                 Record::Request(record) => {
-                    control.requests_by_number.insert(record.number, record.request);
+                    control
+                        .requests_by_number
+                        .insert(record.number, record.request);
                     control.requests.insert(record.request, *record);
                 }
             }
@@ -80,13 +88,26 @@ impl Control {
         if planted(Bug::BarForgottenAfterRestart) {
             control.forget_bars();
         }
-        control.barred = control.releases.values().filter(|r| r.barred()).map(|r| r.release).collect();
-        let mut whole: Vec<(RolloutRecord, Parts)> = parts.into_values().filter_map(|mut part| part.rollout.take().map(|r| (r, part))).collect();
+        control.barred = control
+            .releases
+            .values()
+            .filter(|r| r.barred())
+            .map(|r| r.release)
+            .collect();
+        let mut whole: Vec<(RolloutRecord, Parts)> = parts
+            .into_values()
+            .filter_map(|mut part| part.rollout.take().map(|r| (r, part)))
+            .collect();
         // A host's rollouts stand in the order of their start.
         whole.sort_by_key(|(record, _)| record.spec.number);
         for (record, part) in whole {
             let rollout = Rollout::restore(record, part.cohorts, part.members, control.now);
             control.take_in(rollout);
+        }
+        // Hosts that said they would be away are not gone without a word.
+        let away = control.hosts.values().filter(|h| h.record.absent.is_some());
+        for id in away.map(|host| host.record.id).collect::<Vec<_>>() {
+            control.refresh_readiness(id);
         }
         control.want_plan();
         control.plan_when_agents_had_time();
@@ -115,12 +136,17 @@ impl Control {
                     let until = exposure.begun_at + rollout.pace.attribution;
                     host.exposed_until = host.exposed_until.max(until);
                 }
-                if member.lane().is_some() || matches!(member.stage, crate::rollout::member::Stage::Exposed(_)) {
+                if member.lane().is_some()
+                    || matches!(member.stage, crate::rollout::member::Stage::Exposed(_))
+                {
                     host.trials.insert(id);
                 }
             }
         }
-        self.by_package.entry(rollout.spec.package.clone()).or_default().insert(number, id);
+        self.by_package
+            .entry(rollout.spec.package.clone())
+            .or_default()
+            .insert(number, id);
         self.next_rollout = self.next_rollout.max(number + 1);
         self.rollouts.insert(id, rollout);
     }

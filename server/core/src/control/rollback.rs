@@ -24,70 +24,155 @@ struct OnRelease {
 }
 
 impl Control {
-    pub(super) fn decide_rollback(&self, leave: ReleaseDigest, to: Option<&Version>, command: &Command) -> Decided {
-        let left = self.releases.get(&leave).ok_or_else(|| not_found("release", leave, "list them with `ringwardctl releases list`"))?;
+    pub(super) fn decide_rollback(
+        &self,
+        leave: ReleaseDigest,
+        to: Option<&Version>,
+        command: &Command,
+    ) -> Decided {
+        let left = self.releases.get(&leave).ok_or_else(|| {
+            not_found(
+                "release",
+                leave,
+                "list them with `ringwardctl releases list`",
+            )
+        })?;
         let target = self.target(left, to)?;
         let what = format!("rolling back {}", left.title());
         let under_way = self.rollouts_of_package(&left.manifest.package).find(|r| {
-            let same = r.spec.leaves.as_ref().is_some_and(|(release, _)| *release == leave);
-            same && matches!(r.status(), Status::Running | Status::Held(_) | Status::Paused(_) | Status::Halted(..))
+            let same = r
+                .spec
+                .leaves
+                .as_ref()
+                .is_some_and(|(release, _)| *release == leave);
+            same && matches!(
+                r.status(),
+                Status::Running | Status::Held(_) | Status::Paused(_) | Status::Halted(..)
+            )
         });
         if let Some(rollout) = under_way {
-            return Err(conflict(what, format!("{} does that already and is {}", rollout.id, rollout.status().state()), "watch it, resume it, or abort it first"));
+            return Err(conflict(
+                what,
+                format!(
+                    "{} does that already and is {}",
+                    rollout.id,
+                    rollout.status().state()
+                ),
+                "watch it, resume it, or abort it first",
+            ));
         }
         let salt = Salt::new(&target.release, &self.policy.digest());
         let members = self.hosts_on(left, salt);
         if members.is_empty() {
-            return Ok((said(format!("{} is barred; no host runs it", left.title())), Act::Bar(leave)));
+            return Ok((
+                said(format!("{} is barred; no host runs it", left.title())),
+                Act::Bar(leave),
+            ));
         }
         let hosts = members.iter().map(|m| (m.host, m.group)).collect();
-        let rings = [PlannedRing { name: rollback_ring(), hosts }];
+        let rings = [PlannedRing {
+            name: rollback_ring(),
+            hosts,
+        }];
         let mut spec = self.spec(target, AssignmentKind::Rollback, command);
         spec.leaves = Some((leave, left.manifest.version.clone()));
-        let mut rollout = Rollout::new(rollout_id(command.request), spec, self.policy.pace, salt, &rings, self.now);
+        let mut rollout = Rollout::new(
+            rollout_id(command.request),
+            spec,
+            self.policy.pace,
+            salt,
+            &rings,
+            self.now,
+        );
         for member in members.iter().filter(|m| m.failed) {
             rollout.failed_before(member.host, self.now);
         }
-        let mut outcome = said(format!("{} hosts go back from {} to {}; {} is barred", members.len(), left.title(), target.title(), left.title()));
+        let mut outcome = said(format!(
+            "{} hosts go back from {} to {}; {} is barred",
+            members.len(),
+            left.title(),
+            target.title(),
+            left.title()
+        ));
         outcome.rollout = Some(rollout.id);
         let failed = members.iter().filter(|m| m.failed).count();
         if failed > 0 {
-            outcome.warnings.push(format!("{failed} of them failed on it and go ahead of the window, at most {} an hour", self.policy.pace.rollback_cap.of(members.len() as u64)));
+            outcome.warnings.push(format!(
+                "{failed} of them failed on it and go ahead of the window, at most {} an hour",
+                self.policy.pace.rollback_cap.of(members.len() as u64)
+            ));
         }
         list_rings(&mut outcome, &rings);
         Ok((outcome, Act::Start(Box::new(rollout))))
     }
 
-    fn target(&self, left: &ReleaseRecord, to: Option<&Version>) -> Result<&ReleaseRecord, Refusal> {
+    fn target(
+        &self,
+        left: &ReleaseRecord,
+        to: Option<&Version>,
+    ) -> Result<&ReleaseRecord, Refusal> {
         let package = &left.manifest.package;
-        let others = self.releases.values().filter(|r| r.manifest.package == *package && r.release != left.release);
+        let others = self
+            .releases
+            .values()
+            .filter(|r| r.manifest.package == *package && r.release != left.release);
         let target = match to {
             Some(version) => others.into_iter().find(|r| r.manifest.version == *version),
-            None => others.into_iter().filter(|r| r.standing == Standing::Good).max_by(|a, b| a.manifest.version.cmp(&b.manifest.version)),
+            None => others
+                .into_iter()
+                .filter(|r| r.standing == Standing::Good)
+                .max_by(|a, b| a.manifest.version.cmp(&b.manifest.version)),
         };
         let Some(target) = target else {
             let (id, next) = match to {
-                Some(version) => (format!("{package} {version}"), "list them with `ringwardctl releases list`"),
-                None => (format!("{package} in good standing"), "name the version with --to, or `ringwardctl releases mark-good` one"),
+                Some(version) => (
+                    format!("{package} {version}"),
+                    "list them with `ringwardctl releases list`",
+                ),
+                None => (
+                    format!("{package} in good standing"),
+                    "name the version with --to, or `ringwardctl releases mark-good` one",
+                ),
             };
             return Err(not_found("release", id, next));
         };
         if target.barred() {
             let (package, version) = (package.clone(), target.manifest.version.clone());
-            return Err(Refusal::Barred { package, version, why: "it was rolled back or marked bad itself".to_owned() });
+            return Err(Refusal::Barred {
+                package,
+                version,
+                why: "it was rolled back or marked bad itself".to_owned(),
+            });
         }
-        if let Some(floor) = left.manifest.security_floor.as_ref().filter(|floor| target.manifest.version < **floor) {
+        if let Some(floor) = left
+            .manifest
+            .security_floor
+            .as_ref()
+            .filter(|floor| target.manifest.version < **floor)
+        {
             let what = format!("going back to {}", target.title());
-            return Err(conflict(what, format!("{} forbids versions below {floor}", left.title()), "choose a newer version, or publish a fixed one"));
+            return Err(conflict(
+                what,
+                format!("{} forbids versions below {floor}", left.title()),
+                "choose a newer version, or publish a fixed one",
+            ));
         }
         Ok(target)
     }
 
     /// Hosts on the release, or begun on it, those that failed first.
     fn hosts_on(&self, left: &ReleaseRecord, salt: Salt) -> Vec<OnRelease> {
-        let rollouts: Vec<&Rollout> = self.rollouts_of_package(&left.manifest.package).filter(|r| r.spec.release == left.release).collect();
-        let active = self.hosts.values().filter(|host| host.record.state == HostState::Active);
-        let mut found: Vec<OnRelease> = active.filter_map(|host| on_release(host, left, &rollouts, salt)).collect();
+        let rollouts: Vec<&Rollout> = self
+            .rollouts_of_package(&left.manifest.package)
+            .filter(|r| r.spec.release == left.release)
+            .collect();
+        let active = self
+            .hosts
+            .values()
+            .filter(|host| host.record.state == HostState::Active);
+        let mut found: Vec<OnRelease> = active
+            .filter_map(|host| on_release(host, left, &rollouts, salt))
+            .collect();
         found.sort_unstable_by_key(|m| (!m.failed, m.place));
         found
     }
@@ -104,23 +189,51 @@ impl Control {
         let ended: Vec<_> = self
             .rollouts
             .values()
-            .filter(|r| r.spec.release == release && matches!(r.status(), Status::Running | Status::Held(_) | Status::Paused(_)))
+            .filter(|r| {
+                r.spec.release == release
+                    && matches!(
+                        r.status(),
+                        Status::Running | Status::Held(_) | Status::Paused(_)
+                    )
+            })
             .map(|r| r.id)
             .collect();
         for id in ended {
-            self.with(id, |rollout, _| rollout.abort(format!("the release was barred: {reason}")));
+            self.with(id, |rollout, _| {
+                rollout.abort(format!("the release was barred: {reason}"))
+            });
         }
         self.out.readiness.extend(self.hosts.keys().copied());
         self.refresh_all();
     }
 }
 
-fn on_release(host: &Host, left: &ReleaseRecord, rollouts: &[&Rollout], salt: Salt) -> Option<OnRelease> {
+fn on_release(
+    host: &Host,
+    left: &ReleaseRecord,
+    rollouts: &[&Rollout],
+    salt: Salt,
+) -> Option<OnRelease> {
     let id = host.record.id;
-    let stages = || rollouts.iter().filter_map(|r| r.member(id)).map(|m| &m.stage);
-    let failed = stages().any(|s| matches!(s, Stage::Ended(Ending::Failed(_) | Ending::Silent | Ending::Reverted(_), _)));
+    let stages = || {
+        rollouts
+            .iter()
+            .filter_map(|r| r.member(id))
+            .map(|m| &m.stage)
+    };
+    let failed = stages().any(|s| {
+        matches!(
+            s,
+            Stage::Ended(Ending::Failed(_) | Ending::Silent | Ending::Reverted(_), _)
+        )
+    });
     let begun = stages().any(|s| matches!(s, Stage::Exposed(_)));
-    (failed || begun || runs(host, Some(left.release))).then(|| OnRelease { host: id, place: salt.place(id), group: host.group(), failed })
+    (failed || begun || runs(host, Some(left.release))).then(|| OnRelease {
+        host: id,
+        place: salt.place(id),
+        group: host.group(),
+        failed,
+    })
 }
 
 fn rollback_ring() -> RingName {

@@ -16,7 +16,10 @@ impl Control {
     pub(super) fn connected(&mut self, id: HostId, hello: Hello) {
         let now = self.now;
         let speaks = hello.protocol_min <= PROTOCOL && hello.protocol_max >= PROTOCOL_MIN;
-        let known = self.hosts.get(&id).is_some_and(|host| host.record.state != HostState::Retired);
+        let known = self
+            .hosts
+            .get(&id)
+            .is_some_and(|host| host.record.state != HostState::Retired);
         if !known || !speaks {
             self.out.close(id);
             return;
@@ -34,14 +37,21 @@ impl Control {
             sent: None,
             signal_gap: None,
         });
-        host.absent = None;
         host.last_heard = Some(now);
+        if host.record.absent.take().is_some() {
+            self.out.hosts.insert(id);
+        }
         if host.record.facts != hello.facts || host.record.agent_version != hello.agent_version {
             host.record.facts = hello.facts;
             host.record.agent_version = hello.agent_version;
             self.out.hosts.insert(id);
         }
-        self.out.send(id, ToAgent::Welcome { protocol: PROTOCOL.min(hello.protocol_max) });
+        self.out.send(
+            id,
+            ToAgent::Welcome {
+                protocol: PROTOCOL.min(hello.protocol_max),
+            },
+        );
         self.control_returned(id, rebooted);
         for rollout in self.rollouts_of(id) {
             self.with(rollout, |rollout, now| {
@@ -62,7 +72,10 @@ impl Control {
             self.generation = generation.next();
             self.reserve_generations();
         } else if epoch > self.epoch {
-            let line = format!("host {id} follows epoch {epoch}, this server is at {}: it was restored from an older state; raise the epoch", self.epoch);
+            let line = format!(
+                "host {id} follows epoch {epoch}, this server is at {}: it was restored from an older state; raise the epoch",
+                self.epoch
+            );
             self.out.notice(Notice::Line(line));
         }
     }
@@ -70,13 +83,19 @@ impl Control {
     /// A message within a session.
     pub(super) fn message(&mut self, id: HostId, message: ToServer) {
         let now = self.now;
-        let Some(host) = self.hosts.get_mut(&id).filter(|host| host.session.is_some()) else {
+        let Some(host) = self
+            .hosts
+            .get_mut(&id)
+            .filter(|host| host.session.is_some())
+        else {
             return;
         };
         host.last_heard = Some(now);
-        let wakes = host.absent == Some(Absence::Suspend) && !matches!(message, ToServer::Absent(_));
+        let wakes =
+            host.record.absent == Some(Absence::Suspend) && !matches!(message, ToServer::Absent(_));
         if wakes {
-            host.absent = None;
+            host.record.absent = None;
+            self.out.hosts.insert(id);
             self.out.readiness.insert(id);
         }
         for rollout in self.rollouts_of(id) {
@@ -104,7 +123,11 @@ impl Control {
 
     fn heartbeat(&mut self, id: HostId, beat: Heartbeat) {
         let (now, heartbeat) = (self.now, self.policy.pace.heartbeat);
-        let Some(session) = self.hosts.get_mut(&id).and_then(|host| host.session.as_mut()) else {
+        let Some(session) = self
+            .hosts
+            .get_mut(&id)
+            .and_then(|host| host.session.as_mut())
+        else {
             return;
         };
         session.boottime = (beat.boottime, now);
@@ -126,7 +149,8 @@ impl Control {
 
     fn absent(&mut self, id: HostId, absence: Absence) {
         if let Some(host) = self.hosts.get_mut(&id) {
-            host.absent = Some(absence);
+            host.record.absent = Some(absence);
+            self.out.hosts.insert(id);
         }
         for rollout in self.rollouts_of(id) {
             self.with(rollout, |rollout, now| rollout.absent(id, absence, now));
@@ -136,7 +160,11 @@ impl Control {
 
     /// A session ended. Silence runs on; an announced absence goes on.
     pub(super) fn disconnected(&mut self, id: HostId) {
-        let Some(host) = self.hosts.get_mut(&id).filter(|host| host.session.is_some()) else {
+        let Some(host) = self
+            .hosts
+            .get_mut(&id)
+            .filter(|host| host.session.is_some())
+        else {
             return;
         };
         host.session = None;
@@ -167,7 +195,10 @@ impl Control {
         let observed = host.observed.clone();
         for rollout in self.rollouts_of(id) {
             self.with(rollout, |rollout, now| {
-                let package = observed.packages.iter().find(|p| p.package == rollout.spec.package);
+                let package = observed
+                    .packages
+                    .iter()
+                    .find(|p| p.package == rollout.spec.package);
                 let seen = AttemptSeen {
                     attempt: observed.attempt.as_ref(),
                     running: package.and_then(|p| p.running),
@@ -178,7 +209,8 @@ impl Control {
                     boottime,
                 };
                 rollout.observed(id, &seen, now);
-                let blank = observed.attempt.is_none() && package.and_then(|p| p.committed).is_none();
+                let blank =
+                    observed.attempt.is_none() && package.and_then(|p| p.committed).is_none();
                 if hello && blank {
                     rollout.reimaged(id, now);
                 }
@@ -201,9 +233,12 @@ impl Control {
         {
             host.record.bars.insert(attempt.release);
         }
-        host.record.lifted.retain(|release| observed.bars.contains(release));
+        host.record
+            .lifted
+            .retain(|release| observed.bars.contains(release));
         for release in observed.bars.iter().take(ringward_domain::limits::BARS_MAX) {
-            if !host.record.lifted.contains(release) {
+            let room = host.record.bars.len() < ringward_domain::limits::BARS_MAX;
+            if room && !host.record.lifted.contains(release) {
                 host.record.bars.insert(*release);
             }
         }
@@ -213,11 +248,18 @@ impl Control {
     }
 
     pub(super) fn rollouts_of(&self, id: HostId) -> Vec<RolloutId> {
-        self.hosts.get(&id).map(|host| host.rollouts.clone()).unwrap_or_default()
+        self.hosts
+            .get(&id)
+            .map(|host| host.rollouts.clone())
+            .unwrap_or_default()
     }
 
     /// Acts on a rollout and looks at its changes afterwards.
-    pub(super) fn with<T>(&mut self, id: RolloutId, act: impl FnOnce(&mut crate::rollout::Rollout, ringward_domain::Timestamp) -> T) -> Option<T> {
+    pub(super) fn with<T>(
+        &mut self,
+        id: RolloutId,
+        act: impl FnOnce(&mut crate::rollout::Rollout, ringward_domain::Timestamp) -> T,
+    ) -> Option<T> {
         let now = self.now;
         let done = self.rollouts.get_mut(&id).map(|rollout| act(rollout, now));
         self.touch(id);
@@ -225,7 +267,11 @@ impl Control {
     }
 
     /// The same for what mostly changes nothing (heartbeats): planning is wanted only if it did.
-    pub(super) fn quietly(&mut self, id: RolloutId, act: impl FnOnce(&mut crate::rollout::Rollout, ringward_domain::Timestamp)) {
+    pub(super) fn quietly(
+        &mut self,
+        id: RolloutId,
+        act: impl FnOnce(&mut crate::rollout::Rollout, ringward_domain::Timestamp),
+    ) {
         let now = self.now;
         let Some(rollout) = self.rollouts.get_mut(&id) else {
             return;

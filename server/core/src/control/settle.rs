@@ -17,7 +17,12 @@ impl Control {
     /// Lets every deadline take effect and plans.
     pub(super) fn tick(&mut self) {
         let now = self.now;
-        let due: Vec<RolloutId> = self.rollouts.values().filter(|r| r.next_deadline().is_some_and(|at| at <= now)).map(|r| r.id).collect();
+        let due: Vec<RolloutId> = self
+            .rollouts
+            .values()
+            .filter(|r| r.next_deadline().is_some_and(|at| at <= now))
+            .map(|r| r.id)
+            .collect();
         for id in due {
             self.with(id, |rollout, now| rollout.tick(now));
         }
@@ -51,7 +56,11 @@ impl Control {
         for _ in 0..ROUNDS_MAX {
             let rollouts = std::mem::take(&mut self.out.rollouts);
             for id in &rollouts {
-                if let Some(changes) = self.rollouts.get_mut(id).map(crate::rollout::Rollout::drain) {
+                if let Some(changes) = self
+                    .rollouts
+                    .get_mut(id)
+                    .map(crate::rollout::Rollout::drain)
+                {
                     self.follow(*id, changes);
                 }
             }
@@ -90,7 +99,11 @@ impl Control {
         if changes.rollout {
             self.out.put(Record::Rollout(Box::new(rollout.record())));
         }
-        for member in changes.members.iter().filter_map(|host| rollout.member_record(*host)) {
+        for member in changes
+            .members
+            .iter()
+            .filter_map(|host| rollout.member_record(*host))
+        {
             self.out.put(Record::Member(Box::new(member)));
         }
         self.note_trials(id, &changes.touched);
@@ -110,11 +123,17 @@ impl Control {
             return;
         };
         for host_id in touched {
-            let on_trial = rollout.member(*host_id).is_some_and(|m| matches!(m.stage, Stage::Granted(_) | Stage::Exposed(_)));
+            let on_trial = rollout
+                .member(*host_id)
+                .is_some_and(|m| matches!(m.stage, Stage::Granted(_) | Stage::Exposed(_)));
             let Some(host) = self.hosts.get_mut(host_id) else {
                 continue;
             };
-            let changed = if on_trial { host.trials.insert(id) } else { host.trials.remove(&id) };
+            let changed = if on_trial {
+                host.trials.insert(id)
+            } else {
+                host.trials.remove(&id)
+            };
             if changed && host.rollouts.len() > 1 {
                 self.out.readiness.insert(*host_id);
             }
@@ -138,18 +157,25 @@ impl Control {
             }
             News::Held(_) => {
                 let sentence = rollout.verdict(self.now).sentence;
-                self.out.audit("ringward", "rollout hold", &object, &sentence);
-                self.out.notice(Notice::Line(format!("{title}: {sentence}")));
+                self.out
+                    .audit("ringward", "rollout hold", &object, &sentence);
+                self.out
+                    .notice(Notice::Line(format!("{title}: {sentence}")));
             }
             News::Lifted => self.out.notice(Notice::Line(format!("{title}: goes on"))),
             News::RingComplete(ring) => {
-                let name = rollout.rings().get(ring).map_or(String::new(), |ring| ring.record.name.to_string());
+                let name = rollout
+                    .rings()
+                    .get(ring)
+                    .map_or(String::new(), |ring| ring.record.name.to_string());
                 self.out.audit("ringward", "ring complete", &object, &name);
-                self.out.notice(Notice::Line(format!("{title}: ring {name} is complete")));
+                self.out
+                    .notice(Notice::Line(format!("{title}: ring {name} is complete")));
             }
             News::Completed(_) => {
                 self.out.audit("ringward", "rollout complete", &object, "");
-                self.out.notice(Notice::Line(format!("{title}: every ring is complete")));
+                self.out
+                    .notice(Notice::Line(format!("{title}: every ring is complete")));
                 if install {
                     self.prove(release);
                 }
@@ -157,7 +183,14 @@ impl Control {
         }
     }
 
-    fn tell_failure(&mut self, host: HostId, object: &str, title: &str, release: ringward_domain::ReleaseDigest, ending: Ending) {
+    fn tell_failure(
+        &mut self,
+        host: HostId,
+        object: &str,
+        title: &str,
+        release: ringward_domain::ReleaseDigest,
+        ending: Ending,
+    ) {
         let what = match ending {
             Ending::Silent => "went silent",
             Ending::Reverted(_) => "went back by itself",
@@ -165,7 +198,8 @@ impl Control {
             Ending::Failed(_) | Ending::Confirmed => "failed",
         };
         let line = format!("{host} {what} on {title}");
-        self.out.audit(&format!("host {host}"), "exposure ended", object, &line);
+        self.out
+            .audit(&format!("host {host}"), "exposure ended", object, &line);
         self.out.notice(Notice::Line(line));
         if let (Ending::Reverted(_), Some(known)) = (ending, self.hosts.get_mut(&host))
             && !known.record.lifted.contains(&release)
@@ -177,7 +211,11 @@ impl Control {
 
     /// A release that went through every ring is in good standing.
     fn prove(&mut self, release: ringward_domain::ReleaseDigest) {
-        if let Some(record) = self.releases.get_mut(&release).filter(|r| r.standing == Standing::Unproven) {
+        if let Some(record) = self
+            .releases
+            .get_mut(&release)
+            .filter(|r| r.standing == Standing::Unproven)
+        {
             record.standing = Standing::Good;
             let record = record.clone();
             self.out.put(Record::Release(Box::new(record)));

@@ -20,7 +20,8 @@ impl Control {
             return;
         };
         let through = host.record.signals_through;
-        let (Some(first), Some(session)) = (signals.first().map(|s| s.seq), host.session.as_mut()) else {
+        let (Some(first), Some(session)) = (signals.first().map(|s| s.seq), host.session.as_mut())
+        else {
             return;
         };
         let gap = first > through.next();
@@ -48,7 +49,8 @@ impl Control {
             host.record.signals_through = reached;
             self.out.hosts.insert(id);
         }
-        self.out.send(id, ToAgent::SignalsDurable { through: reached });
+        self.out
+            .send(id, ToAgent::SignalsDurable { through: reached });
     }
 
     fn weigh_signal(&mut self, id: HostId, signal: &Signal, boots: &[BootId]) {
@@ -56,7 +58,9 @@ impl Control {
             host.show_signal(signal.clone());
         }
         for rollout in self.rollouts_of(id) {
-            self.quietly(rollout, |rollout, now| rollout.signal(id, &SignalSeen { signal, boots }, now));
+            self.quietly(rollout, |rollout, now| {
+                rollout.signal(id, &SignalSeen { signal, boots }, now)
+            });
         }
     }
 }
@@ -65,7 +69,12 @@ impl crate::host::Session {
     /// A spool that lost a record to a damaged disk begins after a gap for ever; a message that was
     /// lost on the way is sent again without one. So the gap counts once the same batch came often
     /// enough and long enough.
-    fn gap_believed(&mut self, first: SignalSeq, now: Timestamp, patience: ringward_domain::Millis) -> bool {
+    fn gap_believed(
+        &mut self,
+        first: SignalSeq,
+        now: Timestamp,
+        patience: ringward_domain::Millis,
+    ) -> bool {
         let (times, since) = match self.signal_gap {
             Some((at, times, since)) if at == first => (times + 1, since),
             _ => (1, now),

@@ -21,10 +21,20 @@ const GROUP_USUAL_MAX: usize = 64;
 
 impl Control {
     pub(super) fn decide_start(&self, digest: ReleaseDigest, command: &Command) -> Decided {
-        let release = self.releases.get(&digest).ok_or_else(|| not_found("release", digest, "list them with `ringwardctl releases list`"))?;
+        let release = self.releases.get(&digest).ok_or_else(|| {
+            not_found(
+                "release",
+                digest,
+                "list them with `ringwardctl releases list`",
+            )
+        })?;
         self.may_start(release)?;
         let mut left_out = Vec::new();
-        let fleet: Vec<&Host> = self.hosts.values().filter(|host| host.record.state != HostState::Retired).collect();
+        let fleet: Vec<&Host> = self
+            .hosts
+            .values()
+            .filter(|host| host.record.state != HostState::Retired)
+            .collect();
         let candidates: Vec<Candidate<'_>> = fleet
             .iter()
             .filter_map(|host| match left_out_why(host, release) {
@@ -37,14 +47,37 @@ impl Control {
             .collect();
         let salt = Salt::new(&digest, &self.policy.digest());
         let (rings, none) = plan_rings(&self.policy.rings, &candidates, salt);
-        left_out.extend(none.into_iter().map(|host| (host, "no ring's selector matches its labels".to_owned())));
+        left_out.extend(
+            none.into_iter()
+                .map(|host| (host, "no ring's selector matches its labels".to_owned())),
+        );
         if rings.iter().all(|ring| ring.hosts.is_empty()) {
-            let why = left_out.first().map_or("no host is enrolled".to_owned(), |(_, why)| format!("no host can take it, the first one because: {why}"));
-            return Err(conflict(format!("starting a rollout of {}", release.title()), why, "enrol and approve hosts, or change the rings"));
+            let why = left_out
+                .first()
+                .map_or("no host is enrolled".to_owned(), |(_, why)| {
+                    format!("no host can take it, the first one because: {why}")
+                });
+            return Err(conflict(
+                format!("starting a rollout of {}", release.title()),
+                why,
+                "enrol and approve hosts, or change the rings",
+            ));
         }
         let spec = self.spec(release, AssignmentKind::Install, command);
-        let rollout = Rollout::new(rollout_id(command.request), spec, self.policy.pace, salt, &rings, self.now);
-        let mut outcome = said(format!("{} goes to {} hosts in {} rings", release.title(), rollout.members().len(), rings.len()));
+        let rollout = Rollout::new(
+            rollout_id(command.request),
+            spec,
+            self.policy.pace,
+            salt,
+            &rings,
+            self.now,
+        );
+        let mut outcome = said(format!(
+            "{} goes to {} hosts in {} rings",
+            release.title(),
+            rollout.members().len(),
+            rings.len()
+        ));
         outcome.rollout = Some(rollout.id);
         left_out.truncate(LISTED_MAX);
         outcome.left_out = left_out;
@@ -62,25 +95,59 @@ impl Control {
             });
         }
         let what = format!("starting a rollout of {}", release.title());
-        if release.manifest.expires_unix_s.is_some_and(|at| self.wall_unix_ms / 1000 >= at) {
-            return Err(conflict(what, "its manifest has expired", "publish a newly signed one"));
+        if release
+            .manifest
+            .expires_unix_s
+            .is_some_and(|at| self.wall_unix_ms / 1000 >= at)
+        {
+            return Err(conflict(
+                what,
+                "its manifest has expired",
+                "publish a newly signed one",
+            ));
         }
         for rollout in self.rollouts_of_package(&release.manifest.package) {
-            let active = matches!(rollout.status(), Status::Running | Status::Held(_) | Status::Paused(_));
-            let same = rollout.spec.release == release.release && matches!(rollout.status(), Status::Halted(..) | Status::Completed);
+            let active = matches!(
+                rollout.status(),
+                Status::Running | Status::Held(_) | Status::Paused(_)
+            );
+            let same = rollout.spec.release == release.release
+                && matches!(rollout.status(), Status::Halted(..) | Status::Completed);
             if active || same {
-                let why = format!("{} of {} {} is {}", rollout.id, rollout.spec.package, rollout.spec.version, rollout.status().state());
-                return Err(conflict(what, why, "wait for it, resume it, or abort it first"));
+                let why = format!(
+                    "{} of {} {} is {}",
+                    rollout.id,
+                    rollout.spec.package,
+                    rollout.spec.version,
+                    rollout.status().state()
+                );
+                return Err(conflict(
+                    what,
+                    why,
+                    "wait for it, resume it, or abort it first",
+                ));
             }
         }
         Ok(())
     }
 
-    pub(super) fn rollouts_of_package(&self, package: &ringward_domain::PackageName) -> impl DoubleEndedIterator<Item = &Rollout> {
-        self.by_package.get(package).into_iter().flat_map(|ids| ids.values()).filter_map(|id| self.rollouts.get(id))
+    pub(super) fn rollouts_of_package(
+        &self,
+        package: &ringward_domain::PackageName,
+    ) -> impl DoubleEndedIterator<Item = &Rollout> {
+        self.by_package
+            .get(package)
+            .into_iter()
+            .flat_map(|ids| ids.values())
+            .filter_map(|id| self.rollouts.get(id))
     }
 
-    pub(super) fn spec(&self, release: &ReleaseRecord, kind: AssignmentKind, command: &Command) -> Spec {
+    pub(super) fn spec(
+        &self,
+        release: &ReleaseRecord,
+        kind: AssignmentKind,
+        command: &Command,
+    ) -> Spec {
         Spec {
             kind,
             package: release.manifest.package.clone(),
@@ -88,7 +155,10 @@ impl Control {
             version: release.manifest.version.clone(),
             boots: release.boots(),
             leaves: None,
-            expires_unix_s: release.manifest.expires_unix_s.filter(|_| kind == AssignmentKind::Install),
+            expires_unix_s: release
+                .manifest
+                .expires_unix_s
+                .filter(|_| kind == AssignmentKind::Install),
             number: self.next_rollout,
             started_by: command.actor.clone(),
             reason: command.reason.clone(),
@@ -98,22 +168,41 @@ impl Control {
 
     fn start_warnings(&self, rollout: &Rollout, rings: &[PlannedRing]) -> Vec<String> {
         let mut warnings = rollout.pace.notes();
-        let away = rollout.members().iter().filter(|m| self.hosts.get(&m.host).is_none_or(|h| h.session.is_none())).count();
+        let away = rollout
+            .members()
+            .iter()
+            .filter(|m| self.hosts.get(&m.host).is_none_or(|h| h.session.is_none()))
+            .count();
         if away > 0 {
             warnings.push(format!("{away} of {} hosts have no session now; they join as stragglers when they are back", rollout.members().len()));
         }
-        if rollout.verify_boot(0) && !rollout.spec.boots && let Some(first) = rings.first() {
-            warnings.push(format!("hosts of ring {} reboot after the switch (verify_boot)", first.name));
+        if rollout.verify_boot(0)
+            && !rollout.spec.boots
+            && let Some(first) = rings.first()
+        {
+            warnings.push(format!(
+                "hosts of ring {} reboot after the switch (verify_boot)",
+                first.name
+            ));
         }
         if let Some(rate) = rollout.verdict(self.now).smallest_detectable_rate {
-            warnings.push(format!("the smallest failure rate that a fleet of this size can detect is {:.2} %", rate * 100.0));
+            warnings.push(format!(
+                "the smallest failure rate that a fleet of this size can detect is {:.2} %",
+                rate * 100.0
+            ));
         }
         let mut groups: BTreeMap<u64, usize> = BTreeMap::new();
         for member in rollout.members().iter().filter(|m| m.group != 0) {
             *groups.entry(member.group).or_default() += 1;
         }
-        if let Some(size) = groups.values().max().filter(|size| **size > GROUP_USUAL_MAX) {
-            warnings.push(format!("a redundancy group has {size} hosts; only one of them is exposed at a time"));
+        if let Some(size) = groups
+            .values()
+            .max()
+            .filter(|size| **size > GROUP_USUAL_MAX)
+        {
+            warnings.push(format!(
+                "a redundancy group has {size} hosts; only one of them is exposed at a time"
+            ));
         }
         warnings
     }
@@ -134,13 +223,19 @@ impl Control {
         self.out.control = true;
         self.touch(id);
         self.out.readiness.extend(hosts.iter().copied());
-        self.out.desired.extend(hosts.into_iter().map(|host| (host, false)));
+        self.out
+            .desired
+            .extend(hosts.into_iter().map(|host| (host, false)));
         self.forget_oldest(&package);
     }
 
     /// Rollouts of a package are kept up to a number; the oldest that rest go.
     fn forget_oldest(&mut self, package: &ringward_domain::PackageName) {
-        let Some(ids) = self.by_package.get(package).filter(|ids| ids.len() > ROLLOUTS_KEPT) else {
+        let Some(ids) = self
+            .by_package
+            .get(package)
+            .filter(|ids| ids.len() > ROLLOUTS_KEPT)
+        else {
             return;
         };
         let rests = |id: &&RolloutId| self.rollouts.get(id).is_some_and(Rollout::rests);
@@ -186,14 +281,29 @@ impl Control {
     }
 
     /// The newest rollout of a package that takes newcomers like this host, unless it is a member.
-    fn joins(&self, id: HostId, package: &ringward_domain::PackageName) -> Option<(RolloutId, usize, u64)> {
-        let host = self.hosts.get(&id).filter(|host| host.record.state == HostState::Active)?;
+    fn joins(
+        &self,
+        id: HostId,
+        package: &ringward_domain::PackageName,
+    ) -> Option<(RolloutId, usize, u64)> {
+        let host = self
+            .hosts
+            .get(&id)
+            .filter(|host| host.record.state == HostState::Active)?;
         for rollout in self.rollouts_of_package(package).rev() {
             let takes = match rollout.spec.kind {
-                AssignmentKind::Rollback => !matches!(rollout.status(), Status::Aborted(_)) && runs(host, rollout.spec.leaves.as_ref().map(|l| l.0)),
+                AssignmentKind::Rollback => {
+                    !matches!(rollout.status(), Status::Aborted(_))
+                        && runs(host, rollout.spec.leaves.as_ref().map(|l| l.0))
+                }
                 AssignmentKind::Install => {
-                    matches!(rollout.status(), Status::Running | Status::Held(_) | Status::Paused(_) | Status::Completed)
-                        && self.releases.get(&rollout.spec.release).is_some_and(|r| !r.barred() && left_out_why(host, r).is_none())
+                    matches!(
+                        rollout.status(),
+                        Status::Running | Status::Held(_) | Status::Paused(_) | Status::Completed
+                    ) && self
+                        .releases
+                        .get(&rollout.spec.release)
+                        .is_some_and(|r| !r.barred() && left_out_why(host, r).is_none())
                 }
             };
             if rollout.member(id).is_some() {
@@ -214,13 +324,23 @@ impl Control {
         let policy = &self.policy.rings[ring_of_late(&self.policy.rings, &host.record.labels)?];
         let rings = rollout.rings();
         // The rings of the rollout are those of its start; a renamed one stands at the end.
-        Some(rings.iter().position(|ring| ring.record.name == policy.name).unwrap_or(rings.len() - 1))
+        Some(
+            rings
+                .iter()
+                .position(|ring| ring.record.name == policy.name)
+                .unwrap_or(rings.len() - 1),
+        )
     }
 }
 
 /// Whether a host runs a release, proven or not.
 pub(super) fn runs(host: &Host, release: Option<ReleaseDigest>) -> bool {
-    release.is_some() && host.observed.packages.iter().any(|p| p.running == release || p.committed == release)
+    release.is_some()
+        && host
+            .observed
+            .packages
+            .iter()
+            .any(|p| p.running == release || p.committed == release)
 }
 
 /// The id of the rollout that this request starts: a repeated request names the same.
@@ -230,7 +350,12 @@ pub(super) fn rollout_id(request: RequestId) -> RolloutId {
 
 fn candidate(host: &Host) -> Candidate<'_> {
     let record = &host.record;
-    Candidate { host: record.id, labels: &record.labels, model: &record.facts.model, os_build: &record.facts.os_build }
+    Candidate {
+        host: record.id,
+        labels: &record.labels,
+        model: &record.facts.model,
+        os_build: &record.facts.os_build,
+    }
 }
 
 /// Why a host takes no part in a rollout of this release.
@@ -239,18 +364,36 @@ fn left_out_why(host: &Host, release: &ReleaseRecord) -> Option<String> {
     if host.record.state == HostState::Pending {
         return Some("waits for approval".to_owned());
     }
-    let fits = |a: &ringward_domain::manifest::Artefact| a.os == facts.os && a.arch.is_none_or(|arch| arch == facts.arch);
+    let fits = |a: &ringward_domain::manifest::Artefact| {
+        a.os == facts.os && a.arch.is_none_or(|arch| arch == facts.arch)
+    };
     if !release.manifest.artefacts.iter().any(fits) {
-        return Some(format!("the release has no artefact for {:?} {:?}", facts.os, facts.arch));
+        return Some(format!(
+            "the release has no artefact for {:?} {:?}",
+            facts.os, facts.arch
+        ));
     }
-    let running = host.package(&release.manifest.package).and_then(|p| p.running_version.as_ref());
+    let running = host
+        .package(&release.manifest.package)
+        .and_then(|p| p.running_version.as_ref());
     let newer = running.filter(|running| **running > release.manifest.version)?;
-    Some(format!("runs the newer {newer}; a rollback brings hosts back"))
+    Some(format!(
+        "runs the newer {newer}; a rollback brings hosts back"
+    ))
 }
 
 pub(super) fn list_rings(outcome: &mut Outcome, rings: &[PlannedRing]) {
     outcome.hosts = rings
         .iter()
-        .map(|ring| (ring.name.to_string(), ring.hosts.iter().map(|(host, _)| *host).take(LISTED_MAX).collect()))
+        .map(|ring| {
+            (
+                ring.name.to_string(),
+                ring.hosts
+                    .iter()
+                    .map(|(host, _)| *host)
+                    .take(LISTED_MAX)
+                    .collect(),
+            )
+        })
         .collect();
 }

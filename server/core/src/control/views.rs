@@ -9,7 +9,9 @@ use crate::rollout::member::{Ending, Member, Stage};
 use crate::selector::Selector;
 use ringward_domain::host::{GuardTier, HostState};
 use ringward_domain::ids::{Epoch, ReleaseDigest, RolloutId, Sha256};
-use ringward_domain::report::{HostView, MemberState, MemberView, ReleaseView, RolloutState, RolloutView};
+use ringward_domain::report::{
+    HostView, MemberState, MemberView, ReleaseView, RolloutState, RolloutView,
+};
 use ringward_domain::{HostId, Timestamp};
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -18,7 +20,9 @@ impl Control {
     /// Whether a host may have a session: known and not retired.
     #[must_use]
     pub fn admits(&self, host: HostId) -> bool {
-        self.hosts.get(&host).is_some_and(|host| host.record.state != HostState::Retired)
+        self.hosts
+            .get(&host)
+            .is_some_and(|host| host.record.state != HostState::Retired)
     }
 
     /// SHA-256 of a host's public key as enrolled.
@@ -54,8 +58,13 @@ impl Control {
     /// How many hosts are known, retired ones not counted, and how many have a session.
     #[must_use]
     pub fn host_counts(&self) -> (u64, u64) {
-        let known = self.hosts.values().filter(|host| host.record.state != HostState::Retired);
-        known.fold((0, 0), |(all, here), host| (all + 1, here + u64::from(host.session.is_some())))
+        let known = self
+            .hosts
+            .values()
+            .filter(|host| host.record.state != HostState::Retired);
+        known.fold((0, 0), |(all, here), host| {
+            (all + 1, here + u64::from(host.session.is_some()))
+        })
     }
 
     /// A release as published.
@@ -75,27 +84,45 @@ impl Control {
     pub fn rollouts(&self) -> Vec<(RolloutId, RolloutState)> {
         let mut all: Vec<&Rollout> = self.rollouts.values().collect();
         all.sort_by_key(|rollout| rollout.spec.number);
-        all.into_iter().map(|rollout| (rollout.id, rollout.status().state())).collect()
+        all.into_iter()
+            .map(|rollout| (rollout.id, rollout.status().state()))
+            .collect()
     }
 
     /// One rollout for people.
     #[must_use]
     pub fn rollout_view(&self, rollout: RolloutId) -> Option<RolloutView> {
-        self.rollouts.get(&rollout).map(|rollout| rollout.view(&|host| self.hostname(host), self.now))
+        self.rollouts
+            .get(&rollout)
+            .map(|rollout| rollout.view(&|host| self.hostname(host), self.now))
     }
 
     /// A page of a rollout's members in the order of exposure: those that `wanted` picks, after the
     /// first `skip` of them, at most `limit`.
     #[must_use]
-    pub fn members(&self, rollout: RolloutId, wanted: &dyn Fn(&MemberState) -> bool, skip: usize, limit: usize) -> Option<Vec<MemberView>> {
+    pub fn members(
+        &self,
+        rollout: RolloutId,
+        wanted: &dyn Fn(&MemberState) -> bool,
+        skip: usize,
+        limit: usize,
+    ) -> Option<Vec<MemberView>> {
         let rollout = self.rollouts.get(&rollout)?;
-        let views = rollout.members().iter().filter(|member| wanted(&rollout.state_of(member, self.now)));
+        let views = rollout
+            .members()
+            .iter()
+            .filter(|member| wanted(&rollout.state_of(member, self.now)));
         let page = views.skip(skip).take(limit);
-        Some(page.map(|member| rollout.member_view(member, &|host| self.hostname(host), self.now)).collect())
+        Some(
+            page.map(|member| rollout.member_view(member, &|host| self.hostname(host), self.now))
+                .collect(),
+        )
     }
 
     fn hostname(&self, host: HostId) -> String {
-        self.hosts.get(&host).map_or(String::new(), |host| host.record.facts.hostname.clone())
+        self.hosts
+            .get(&host)
+            .map_or(String::new(), |host| host.record.facts.hostname.clone())
     }
 
     /// One host with its newest signals.
@@ -109,9 +136,18 @@ impl Control {
 
     /// A page of hosts by id, after `after`, at most `limit`; retired ones only where asked for.
     #[must_use]
-    pub fn hosts(&self, selector: Option<&Selector>, retired: bool, after: Option<HostId>, limit: usize) -> Vec<HostView> {
+    pub fn hosts(
+        &self,
+        selector: Option<&Selector>,
+        retired: bool,
+        after: Option<HostId>,
+        limit: usize,
+    ) -> Vec<HostView> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let hosts = self.hosts.range((from, Bound::Unbounded)).map(|(_, host)| host);
+        let hosts = self
+            .hosts
+            .range((from, Bound::Unbounded))
+            .map(|(_, host)| host);
         let wanted = hosts.filter(|host| retired || host.record.state != HostState::Retired);
         let picked = wanted.filter(|host| selector.is_none_or(|s| s.matches(&host.record.labels)));
         picked.take(limit).map(|host| self.view_of(host)).collect()
@@ -146,11 +182,17 @@ impl Control {
         for rollout in host.rollouts.iter().filter_map(|id| self.rollouts.get(id)) {
             let member = rollout.member(host.record.id);
             if let Some(words) = member.and_then(trouble) {
-                lines.push(format!("{words} on {} {} ({})", rollout.spec.package, rollout.spec.version, rollout.id));
+                lines.push(format!(
+                    "{words} on {} {} ({})",
+                    rollout.spec.package, rollout.spec.version, rollout.id
+                ));
             }
         }
         for release in host.record.bars.iter().filter(|release| host.bars(release)) {
-            let title = self.releases.get(release).map_or_else(|| release.to_string(), ReleaseRecord::title);
+            let title = self
+                .releases
+                .get(release)
+                .map_or_else(|| release.to_string(), ReleaseRecord::title);
             lines.push(format!("bars {title}"));
         }
         lines
@@ -160,14 +202,25 @@ impl Control {
     #[must_use]
     pub fn releases(&self) -> Vec<ReleaseView> {
         let mut running: BTreeMap<ReleaseDigest, u64> = BTreeMap::new();
-        for host in self.hosts.values().filter(|host| host.record.state != HostState::Retired) {
+        for host in self
+            .hosts
+            .values()
+            .filter(|host| host.record.state != HostState::Retired)
+        {
             for release in host.observed.packages.iter().filter_map(|p| p.running) {
                 *running.entry(release).or_default() += 1;
             }
         }
-        let views = self.releases.values().map(|r| release_view(r, running.get(&r.release).copied().unwrap_or(0)));
+        let views = self
+            .releases
+            .values()
+            .map(|r| release_view(r, running.get(&r.release).copied().unwrap_or(0)));
         let mut views: Vec<ReleaseView> = views.collect();
-        views.sort_by(|a, b| b.published_unix_ms.cmp(&a.published_unix_ms).then_with(|| b.version.cmp(&a.version)));
+        views.sort_by(|a, b| {
+            b.published_unix_ms
+                .cmp(&a.published_unix_ms)
+                .then_with(|| b.version.cmp(&a.version))
+        });
         views
     }
 }
@@ -179,8 +232,18 @@ fn release_view(release: &ReleaseRecord, hosts_running: u64) -> ReleaseView {
         version: release.manifest.version.clone(),
         standing: release.standing,
         published_unix_ms: release.published_unix_ms,
-        signed_by: release.envelope.signatures.iter().map(|s| s.key.to_string().chars().take(12).collect()).collect(),
-        bytes: release.manifest.artefacts.iter().map(|a| a.size).fold(0, u64::saturating_add),
+        signed_by: release
+            .envelope
+            .signatures
+            .iter()
+            .map(|s| s.key.to_string().chars().take(12).collect())
+            .collect(),
+        bytes: release
+            .manifest
+            .artefacts
+            .iter()
+            .map(|a| a.size)
+            .fold(0, u64::saturating_add),
         hosts_running,
     }
 }

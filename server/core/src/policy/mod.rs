@@ -84,7 +84,8 @@ impl HourlyCap {
     /// The bound in a fleet of this size.
     #[must_use]
     pub fn of(self, fleet: u64) -> u64 {
-        self.least.max((fleet as f64 * self.share.clamp(0.0, 1.0)).ceil() as u64)
+        self.least
+            .max((fleet as f64 * self.share.clamp(0.0, 1.0)).ceil() as u64)
     }
 }
 
@@ -104,8 +105,14 @@ impl Default for Pace {
             cap_share: window.cap_share,
             start_share: window.start_share,
             alpha: 1e-3,
-            reboot_cap: HourlyCap { least: 2, share: 0.01 },
-            rollback_cap: HourlyCap { least: 5, share: 0.05 },
+            reboot_cap: HourlyCap {
+                least: 2,
+                share: 0.01,
+            },
+            rollback_cap: HourlyCap {
+                least: 5,
+                share: 0.05,
+            },
         }
     }
 }
@@ -133,8 +140,16 @@ impl Pace {
         };
         shorter("soak", self.soak, usual.soak);
         shorter("attribution time", self.attribution, usual.attribution);
-        shorter("silence deadline with reboot", self.silence_reboot, usual.silence_reboot);
-        shorter("silence deadline without reboot", self.silence, usual.silence);
+        shorter(
+            "silence deadline with reboot",
+            self.silence_reboot,
+            usual.silence_reboot,
+        );
+        shorter(
+            "silence deadline without reboot",
+            self.silence,
+            usual.silence,
+        );
         shorter("restart grace", self.restart_grace, usual.restart_grace);
         let mut larger = |what: &str, is: f64, default: f64| {
             if is > default {
@@ -142,16 +157,42 @@ impl Pace {
             }
         };
         larger("share of a ring in flight", self.cap_share, usual.cap_share);
-        larger("share of a ring at the start", self.start_share, usual.start_share);
-        larger("hourly share of reboots", self.reboot_cap.share, usual.reboot_cap.share);
-        larger("hourly reboots", self.reboot_cap.least as f64, usual.reboot_cap.least as f64);
-        larger("hourly share of rollbacks of failed hosts", self.rollback_cap.share, usual.rollback_cap.share);
-        larger("hourly rollbacks of failed hosts", self.rollback_cap.least as f64, usual.rollback_cap.least as f64);
+        larger(
+            "share of a ring at the start",
+            self.start_share,
+            usual.start_share,
+        );
+        larger(
+            "hourly share of reboots",
+            self.reboot_cap.share,
+            usual.reboot_cap.share,
+        );
+        larger(
+            "hourly reboots",
+            self.reboot_cap.least as f64,
+            usual.reboot_cap.least as f64,
+        );
+        larger(
+            "hourly share of rollbacks of failed hosts",
+            self.rollback_cap.share,
+            usual.rollback_cap.share,
+        );
+        larger(
+            "hourly rollbacks of failed hosts",
+            self.rollback_cap.least as f64,
+            usual.rollback_cap.least as f64,
+        );
         if self.alpha < usual.alpha {
-            notes.push(format!("halts later: alpha {} instead of {}", self.alpha, usual.alpha));
+            notes.push(format!(
+                "halts later: alpha {} instead of {}",
+                self.alpha, usual.alpha
+            ));
         }
         if self.silence_reboot > usual.silence_reboot || self.silence > usual.silence {
-            notes.push(format!("silence is noticed later: {} with reboot, {} without", self.silence_reboot, self.silence));
+            notes.push(format!(
+                "silence is noticed later: {} with reboot, {} without",
+                self.silence_reboot, self.silence
+            ));
         }
         if !self.verify_boot {
             notes.push("boot unproven: the first ring does not reboot after the switch".to_owned());
@@ -263,14 +304,37 @@ mod tests {
     #[test]
     fn the_demo_policy_reads_and_says_what_it_gives_up() {
         let policy = Policy::parse(DEMO).unwrap();
-        assert_eq!(policy.rings.iter().filter_map(|r| r.percent).collect::<Vec<_>>(), [1.0, 9.0, 90.0]);
+        assert_eq!(
+            policy
+                .rings
+                .iter()
+                .filter_map(|r| r.percent)
+                .collect::<Vec<_>>(),
+            [1.0, 9.0, 90.0]
+        );
         let pace = policy.pace;
         assert_eq!(
-            (pace.soak, pace.heartbeat, pace.silence, pace.restart_grace, pace.attribution),
-            (Millis::secs(3), Millis::secs(1), Millis::secs(8), Millis::secs(2), Millis::secs(5))
+            (
+                pace.soak,
+                pace.heartbeat,
+                pace.silence,
+                pace.restart_grace,
+                pace.attribution
+            ),
+            (
+                Millis::secs(3),
+                Millis::secs(1),
+                Millis::secs(8),
+                Millis::secs(2),
+                Millis::secs(5)
+            )
         );
         let notes = pace.notes().join("; ");
-        for told in ["soak 3 s instead of 15 min", "attribution time 5 s", "restart grace 2 s"] {
+        for told in [
+            "soak 3 s instead of 15 min",
+            "attribution time 5 s",
+            "restart grace 2 s",
+        ] {
             assert!(notes.contains(told), "{notes}");
         }
     }
@@ -282,24 +346,33 @@ mod tests {
             ("", "ring"),
             ("ring = []", "ring"),
             ("[[ring]]\nname = \"A\"", "ring[0].name"),
-            (&format!("{ring}{ring}"), "ring[1].name"),
+            (&format!("{ring}percent = 1\n{ring}"), "ring[1].name"),
             (&format!("{ring}percent = 0"), "ring[0].percent"),
             (&format!("{ring}percent = 101"), "ring[0].percent"),
             (&format!("{ring}percent = nan"), "ring[0].percent"),
-            (&format!("{ring}percent = 60\n[[ring]]\nname = \"b\"\npercent = 60"), "ring[1].percent"),
+            (
+                &format!("{ring}percent = 60\n[[ring]]\nname = \"b\"\npercent = 60"),
+                "ring[1].percent",
+            ),
             (&format!("{ring}selector = \"a=\""), "ring[0].selector"),
-            (&format!("{ring}[[ring]]\nname = \"b\""), "ring[1]"),
+            (&format!("{ring}[[ring]]\nname = \"b\""), "ring[0]"),
             (&format!("soak_s = 0\n{ring}"), "soak_s"),
             (&format!("soak_s = -3\n{ring}"), "line 1"),
             (&format!("soak = 3\n{ring}"), "line 1"),
             (&format!("silence_s = 20\n{ring}"), "silence_s"),
-            (&format!("silence_reboot_s = 30\n{ring}"), "silence_reboot_s"),
+            (
+                &format!("silence_reboot_s = 30\n{ring}"),
+                "silence_reboot_s",
+            ),
             (&format!("attribution_s = 60\n{ring}"), "attribution_s"),
             (&format!("grant_life_s = 1\n{ring}"), "grant_life_s"),
             (&format!("alpha = 1\n{ring}"), "alpha"),
             (&format!("cap_share = 0\n{ring}"), "cap_share"),
             (&format!("start_share = 0.5\n{ring}"), "start_share"),
-            (&format!("{ring}[caps_per_hour]\nreboots_share = 2"), "caps_per_hour.reboots_share"),
+            (
+                &format!("{ring}[caps_per_hour]\nreboots_share = 2"),
+                "caps_per_hour.reboots_share",
+            ),
         ] {
             let error = Policy::parse(text).unwrap_err();
             assert!(error.field.contains(field), "{text}\n{error}");
@@ -309,7 +382,13 @@ mod tests {
 
     #[test]
     fn caps_are_rounded_up_and_never_below_their_least() {
-        let cap = HourlyCap { least: 2, share: 0.01 };
-        assert_eq!([0, 1, 203, 100_000].map(|fleet| cap.of(fleet)), [2, 2, 3, 1000]);
+        let cap = HourlyCap {
+            least: 2,
+            share: 0.01,
+        };
+        assert_eq!(
+            [0, 1, 203, 100_000].map(|fleet| cap.of(fleet)),
+            [2, 2, 3, 1000]
+        );
     }
 }

@@ -48,15 +48,27 @@ struct RawCaps {
 }
 
 fn refuse<T>(field: impl Into<String>, why: impl Into<String>) -> Result<T, PolicyError> {
-    Err(PolicyError { field: field.into(), why: why.into() })
+    Err(PolicyError {
+        field: field.into(),
+        why: why.into(),
+    })
 }
 
 /// Seconds within bounds, both allowed.
-fn secs(field: &str, given: Option<u64>, default: Millis, least: u64, most: u64) -> Result<Millis, PolicyError> {
+fn secs(
+    field: &str,
+    given: Option<u64>,
+    default: Millis,
+    least: u64,
+    most: u64,
+) -> Result<Millis, PolicyError> {
     match given {
         None => Ok(default),
         Some(s) if (least..=most).contains(&s) => Ok(Millis::secs(s)),
-        Some(s) => refuse(field, format!("{s} s does not do; use {least} to {most} seconds")),
+        Some(s) => refuse(
+            field,
+            format!("{s} s does not do; use {least} to {most} seconds"),
+        ),
     }
 }
 
@@ -65,26 +77,39 @@ fn share(field: &str, given: Option<f64>, default: f64, most: f64) -> Result<f64
     match given {
         None => Ok(default),
         Some(x) if x > 0.0 && x <= most => Ok(x),
-        Some(x) => refuse(field, format!("{x} does not do; use more than 0 and at most {most}")),
+        Some(x) => refuse(
+            field,
+            format!("{x} does not do; use more than 0 and at most {most}"),
+        ),
     }
 }
 
 impl RawPolicy {
     pub(super) fn parse(text: &str) -> Result<Self, PolicyError> {
         if text.len() > TEXT_BYTES_MAX {
-            return refuse("text", format!("{} bytes; at most {TEXT_BYTES_MAX} are read", text.len()));
+            return refuse(
+                "text",
+                format!("{} bytes; at most {TEXT_BYTES_MAX} are read", text.len()),
+            );
         }
         toml::from_str(text).map_err(|error| {
             let start = error.span().map_or(0, |span| span.start);
             let line = text.bytes().take(start).filter(|b| *b == b'\n').count() + 1;
-            PolicyError { field: format!("line {line}"), why: error.message().to_owned() }
+            PolicyError {
+                field: format!("line {line}"),
+                why: error.message().to_owned(),
+            }
         })
     }
 
     pub(super) fn validate(self, text: &str) -> Result<Policy, PolicyError> {
         let pace = self.pace()?;
         let rings = rings(self.ring)?;
-        Ok(Policy { text: text.to_owned(), rings, pace })
+        Ok(Policy {
+            text: text.to_owned(),
+            rings,
+            pace,
+        })
     }
 
     fn pace(&self) -> Result<Pace, PolicyError> {
@@ -94,10 +119,28 @@ impl RawPolicy {
         let pace = Pace {
             soak: secs("soak_s", self.soak_s, usual.soak, 1, 30 * DAY)?,
             heartbeat,
-            silence_reboot: secs("silence_reboot_s", self.silence_reboot_s, usual.silence_reboot, 1, DAY)?,
+            silence_reboot: secs(
+                "silence_reboot_s",
+                self.silence_reboot_s,
+                usual.silence_reboot,
+                1,
+                DAY,
+            )?,
             silence: secs("silence_s", self.silence_s, usual.silence, 1, DAY)?,
-            restart_grace: secs("restart_grace_s", self.restart_grace_s, usual.restart_grace, 1, 3600)?,
-            attribution: secs("attribution_s", self.attribution_s, usual.attribution, 1, 90 * DAY)?,
+            restart_grace: secs(
+                "restart_grace_s",
+                self.restart_grace_s,
+                usual.restart_grace,
+                1,
+                3600,
+            )?,
+            attribution: secs(
+                "attribution_s",
+                self.attribution_s,
+                usual.attribution,
+                1,
+                90 * DAY,
+            )?,
             grant_life: secs("grant_life_s", self.grant_life_s, usual.grant_life, 5, 3600)?,
             away_slot: secs("away_slot_s", self.away_slot_s, usual.away_slot, 1, DAY)?,
             verify_boot: self.verify_boot.unwrap_or(usual.verify_boot),
@@ -106,11 +149,24 @@ impl RawPolicy {
             alpha: share("alpha", self.alpha, usual.alpha, 0.1)?,
             reboot_cap: HourlyCap {
                 least: self.caps_per_hour.reboots.unwrap_or(usual.reboot_cap.least),
-                share: share("caps_per_hour.reboots_share", self.caps_per_hour.reboots_share, usual.reboot_cap.share, 1.0)?,
+                share: share(
+                    "caps_per_hour.reboots_share",
+                    self.caps_per_hour.reboots_share,
+                    usual.reboot_cap.share,
+                    1.0,
+                )?,
             },
             rollback_cap: HourlyCap {
-                least: self.caps_per_hour.rollbacks.unwrap_or(usual.rollback_cap.least),
-                share: share("caps_per_hour.rollbacks_share", self.caps_per_hour.rollbacks_share, usual.rollback_cap.share, 1.0)?,
+                least: self
+                    .caps_per_hour
+                    .rollbacks
+                    .unwrap_or(usual.rollback_cap.least),
+                share: share(
+                    "caps_per_hour.rollbacks_share",
+                    self.caps_per_hour.rollbacks_share,
+                    usual.rollback_cap.share,
+                    1.0,
+                )?,
             },
         };
         check_together(&pace)?;
@@ -122,23 +178,53 @@ impl RawPolicy {
 fn check_together(pace: &Pace) -> Result<(), PolicyError> {
     let three = pace.heartbeat.times(3);
     if pace.silence < three {
-        return refuse("silence_s", format!("{} is under three heartbeats ({three}): one lost message would count as failure", pace.silence));
+        return refuse(
+            "silence_s",
+            format!(
+                "{} is under three heartbeats ({three}): one lost message would count as failure",
+                pace.silence
+            ),
+        );
     }
     if pace.silence_reboot < pace.silence {
-        return refuse("silence_reboot_s", format!("{} is under silence_s ({}); a reboot takes longer than none", pace.silence_reboot, pace.silence));
+        return refuse(
+            "silence_reboot_s",
+            format!(
+                "{} is under silence_s ({}); a reboot takes longer than none",
+                pace.silence_reboot, pace.silence
+            ),
+        );
     }
     if pace.attribution < pace.soak {
-        return refuse("attribution_s", format!("{} is under the soak ({}): failures in soak must count", pace.attribution, pace.soak));
+        return refuse(
+            "attribution_s",
+            format!(
+                "{} is under the soak ({}): failures in soak must count",
+                pace.attribution, pace.soak
+            ),
+        );
     }
     if pace.start_share > pace.cap_share {
-        return refuse("start_share", format!("{} is over cap_share ({})", pace.start_share, pace.cap_share));
+        return refuse(
+            "start_share",
+            format!(
+                "{} is over cap_share ({})",
+                pace.start_share, pace.cap_share
+            ),
+        );
     }
     Ok(())
 }
 
 fn rings(raw: Vec<RawRing>) -> Result<Vec<RingPolicy>, PolicyError> {
     if raw.is_empty() || raw.len() > RINGS_MAX {
-        return refuse("ring", format!("{} rings; write 1 to {RINGS_MAX} tables [[ring]] with a name", raw.len()));
+        return refuse(
+            "ring",
+            format!(
+                "{} rings; write 1 to {RINGS_MAX} tables [[ring]] with a name",
+                raw.len()
+            ),
+        );
     }
     let last = raw.len() - 1;
     let mut names = BTreeSet::new();
@@ -147,30 +233,61 @@ fn rings(raw: Vec<RawRing>) -> Result<Vec<RingPolicy>, PolicyError> {
     for (i, ring) in raw.into_iter().enumerate() {
         let name: RingName = match ring.name.parse() {
             Ok(name) => name,
-            Err(_) => return refuse(format!("ring[{i}].name"), format!("{:?} does not do; use 1-40 of a-z, 0-9 and -, starting with a letter", ring.name)),
+            Err(_) => {
+                return refuse(
+                    format!("ring[{i}].name"),
+                    format!(
+                        "{:?} does not do; use 1-40 of a-z, 0-9 and -, starting with a letter",
+                        ring.name
+                    ),
+                );
+            }
         };
         if !names.insert(name.clone()) {
-            return refuse(format!("ring[{i}].name"), format!("a ring before it is called {name} too; give each its own name"));
+            return refuse(
+                format!("ring[{i}].name"),
+                format!("a ring before it is called {name} too; give each its own name"),
+            );
         }
-        let selector = ring.selector.as_deref().map(str::parse::<Selector>).transpose();
-        let selector = selector.map_err(|error| PolicyError { field: format!("ring[{i}].selector"), why: error.to_string() })?;
+        let selector = ring
+            .selector
+            .as_deref()
+            .map(str::parse::<Selector>)
+            .transpose();
+        let selector = selector.map_err(|error| PolicyError {
+            field: format!("ring[{i}].selector"),
+            why: error.to_string(),
+        })?;
         let percent = ring.percent;
         if let Some(percent) = percent {
             if !(percent > 0.0 && percent <= 100.0) {
-                return refuse(format!("ring[{i}].percent"), format!("{percent} does not do; use more than 0 and at most 100"));
+                return refuse(
+                    format!("ring[{i}].percent"),
+                    format!("{percent} does not do; use more than 0 and at most 100"),
+                );
             }
             if selector.is_none() {
                 fleet_percent += percent;
                 if fleet_percent > 100.000_001 {
-                    return refuse(format!("ring[{i}].percent"), format!("the rings up to this one take {fleet_percent} % of the fleet; 100 is all of it"));
+                    return refuse(
+                        format!("ring[{i}].percent"),
+                        format!(
+                            "the rings up to this one take {fleet_percent} % of the fleet; 100 is all of it"
+                        ),
+                    );
                 }
             }
-        } else if let Some(before) = rings.iter().find(|r| r.percent.is_none() && (r.selector.is_none() || r.selector == selector)) {
-            return refuse(format!("ring[{i}]"), format!("ring {} before it takes every host it could have; give that one a percent or a selector", before.name));
         } else if selector.is_none() && i != last {
-            return refuse(format!("ring[{i}]"), "takes every host, but rings follow; give it a percent or a selector, or make it the last");
+            return refuse(
+                format!("ring[{i}]"),
+                "takes every host, but rings follow; give it a percent or a selector, or make it the last",
+            );
         }
-        rings.push(RingPolicy { name, selector, percent });
+        rings.push(RingPolicy {
+            name,
+            selector,
+            percent,
+        });
     }
     Ok(rings)
 }

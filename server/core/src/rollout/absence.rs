@@ -52,7 +52,12 @@ impl Rollout {
         self.edit_exposure(i, now, |exposure| exposure.slotless = true);
     }
 
-    pub(super) fn edit_exposure(&mut self, i: usize, now: Timestamp, edit: impl FnOnce(&mut super::member::Exposure)) {
+    pub(super) fn edit_exposure(
+        &mut self,
+        i: usize,
+        now: Timestamp,
+        edit: impl FnOnce(&mut super::member::Exposure),
+    ) {
         self.change(i, now, |member| {
             if let Stage::Exposed(exposure) | Stage::Ended(_, exposure) = &mut member.stage {
                 edit(exposure);

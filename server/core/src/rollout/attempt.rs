@@ -51,7 +51,13 @@ impl Rollout {
         }
     }
 
-    fn attempt_observed(&mut self, i: usize, attempt: &AttemptObserved, seen: &AttemptSeen<'_>, now: Timestamp) {
+    fn attempt_observed(
+        &mut self,
+        i: usize,
+        attempt: &AttemptObserved,
+        seen: &AttemptSeen<'_>,
+        now: Timestamp,
+    ) {
         let ours = self.members[i].nonce() == Some(attempt.nonce);
         match (&self.members[i].stage, ours) {
             (Stage::Exposed(_), true) => self.phase_observed(i, attempt.phase, now),
@@ -59,18 +65,27 @@ impl Rollout {
                 let ending = *ending;
                 self.phase_after_end(i, ending, attempt.phase, now);
             }
-            (Stage::Granted(_), true) if on_release(attempt.phase) => self.adopt(i, attempt, seen, now),
+            (Stage::Granted(_), true) if on_release(attempt.phase) => {
+                self.adopt(i, attempt, seen, now)
+            }
             (Stage::Granted(_), true) => {
                 if let PhaseObserved::NotSwitched(why) = attempt.phase {
                     self.defer(i, why, now);
                 }
             }
             // It switched by a nonce that the server holds for dead or never knew.
-            (Stage::Waiting | Stage::Deferred(_), _) if on_release(attempt.phase) && seen.running == Some(self.spec.release) => {
+            (Stage::Waiting | Stage::Deferred(_), _)
+                if on_release(attempt.phase) && seen.running == Some(self.spec.release) =>
+            {
                 self.adopt(i, attempt, seen, now);
             }
-            (_, false) if matches!(attempt.phase, PhaseObserved::NotSwitched(_)) => self.bury(i, attempt.nonce),
-            _ => self.no_attempt_observed(i, seen, now),
+            _ => {
+                if !ours && matches!(attempt.phase, PhaseObserved::NotSwitched(_)) {
+                    self.bury(i, attempt.nonce);
+                }
+                // An older attempt than ours: of ours the host knows nothing.
+                self.no_attempt_observed(i, seen, now);
+            }
         }
     }
 
@@ -82,7 +97,13 @@ impl Rollout {
     }
 
     /// A host is on the release without a recorded `Begin`: it counts as exposed from now on.
-    fn adopt(&mut self, i: usize, attempt: &AttemptObserved, seen: &AttemptSeen<'_>, now: Timestamp) {
+    fn adopt(
+        &mut self,
+        i: usize,
+        attempt: &AttemptObserved,
+        seen: &AttemptSeen<'_>,
+        now: Timestamp,
+    ) {
         let ask = Ask {
             nonce: attempt.nonce,
             boot: seen.boot,
@@ -102,9 +123,15 @@ impl Rollout {
             PhaseObserved::Rebooting => self.set_phase(i, Phase::Rebooting, false, now),
             PhaseObserved::Soaking { .. } => self.set_phase(i, Phase::Soaking, false, now),
             PhaseObserved::Committed => self.set_phase(i, Phase::Soaking, true, now),
-            PhaseObserved::Reverted(RevertWhy::Ordered) => self.resolve(i, Ending::RolledBack, None, now),
-            PhaseObserved::Reverted(why) => self.resolve(i, Ending::Reverted(why), Self::signature_of(why), now),
-            PhaseObserved::Failed(why) => self.resolve(i, Ending::Failed(FailureWhy::Install(why)), None, now),
+            PhaseObserved::Reverted(RevertWhy::Ordered) => {
+                self.resolve(i, Ending::RolledBack, None, now)
+            }
+            PhaseObserved::Reverted(why) => {
+                self.resolve(i, Ending::Reverted(why), Self::signature_of(why), now)
+            }
+            PhaseObserved::Failed(why) => {
+                self.resolve(i, Ending::Failed(FailureWhy::Install(why)), None, now)
+            }
             PhaseObserved::NotSwitched(why) => self.defer(i, why, now),
         }
     }
@@ -113,13 +140,23 @@ impl Rollout {
         match (ending, phase) {
             (_, PhaseObserved::Reverted(RevertWhy::Ordered)) => {}
             (Ending::Confirmed, PhaseObserved::Reverted(why)) => {
-                self.fail_after_end(i, Ending::Reverted(why), Self::signature_of(why).as_deref(), now);
+                self.fail_after_end(
+                    i,
+                    Ending::Reverted(why),
+                    Self::signature_of(why).as_deref(),
+                    now,
+                );
             }
             // Counted already; people see that the host is back on its old release.
             (Ending::Failed(FailureWhy::Signal(_)), PhaseObserved::Reverted(why)) => {
                 self.change(i, now, |member| member.reworded(Ending::Reverted(why)));
                 self.dirty.insert(i);
-                self.fail_after_end(i, Ending::Reverted(why), Self::signature_of(why).as_deref(), now);
+                self.fail_after_end(
+                    i,
+                    Ending::Reverted(why),
+                    Self::signature_of(why).as_deref(),
+                    now,
+                );
             }
             _ => {}
         }
@@ -134,7 +171,9 @@ impl Rollout {
             }
             // A process never uses the `Begun` of an older one: without a word in its ledger it
             // did not switch.
-            Stage::Exposed(exposure) if seen.hello && !there && exposure.agent_start != seen.agent_start => {
+            Stage::Exposed(exposure)
+                if seen.hello && !there && exposure.agent_start != seen.agent_start =>
+            {
                 match exposure.applied_at {
                     None => self.defer(i, NotSwitchedWhy::Restarted, now),
                     Some(_) => self.resolve(i, Ending::Failed(FailureWhy::WrongRelease), None, now),
@@ -154,7 +193,10 @@ impl Rollout {
             return;
         };
         let nonce = self.members[i].nonce();
-        if matches!(self.members[i].stage, Stage::AlreadyThere | Stage::Ended(Ending::Confirmed, _)) {
+        if matches!(
+            self.members[i].stage,
+            Stage::AlreadyThere | Stage::Ended(Ending::Confirmed, _)
+        ) {
             if let Some(nonce) = nonce {
                 self.members[i].bury(nonce);
             }
@@ -181,7 +223,9 @@ impl Rollout {
         if !signal.kind.is_failure() || !self.attributable(&self.members[i], seen, now) {
             return;
         }
-        let signature = Some(signal.signature.clone()).filter(|s| !s.is_empty()).or_else(|| default_signature(signal.kind));
+        let signature = Some(signal.signature.clone())
+            .filter(|s| !s.is_empty())
+            .or_else(|| default_signature(signal.kind));
         let ending = Ending::Failed(FailureWhy::Signal(signal.kind));
         match &self.members[i].stage {
             Stage::Exposed(_) => self.resolve(i, ending, signature, now),
@@ -209,7 +253,9 @@ impl Rollout {
             (Some(of_signal), Some(of_begin)) => of_signal < of_begin,
             _ => false,
         };
-        let earlier = signal.boot == exposure.boot && signal.at_boottime > Millis::ZERO && signal.at_boottime < exposure.boottime;
+        let earlier = signal.boot == exposure.boot
+            && signal.at_boottime > Millis::ZERO
+            && signal.at_boottime < exposure.boottime;
         !older_boot && !earlier
     }
 }
@@ -225,8 +271,14 @@ impl Member {
 /// The host runs the release of the attempt, or did so and says what became of it.
 fn on_release(phase: PhaseObserved) -> bool {
     match phase {
-        PhaseObserved::Applied | PhaseObserved::Rebooting | PhaseObserved::Soaking { .. } | PhaseObserved::Committed => true,
-        PhaseObserved::Reverted(_) | PhaseObserved::Switching | PhaseObserved::Failed(_) | PhaseObserved::NotSwitched(_) => false,
+        PhaseObserved::Applied
+        | PhaseObserved::Rebooting
+        | PhaseObserved::Soaking { .. }
+        | PhaseObserved::Committed => true,
+        PhaseObserved::Reverted(_)
+        | PhaseObserved::Switching
+        | PhaseObserved::Failed(_)
+        | PhaseObserved::NotSwitched(_) => false,
     }
 }
 

@@ -63,37 +63,63 @@ impl Rollout {
         if member.not_before > Timestamp::default() {
             return Some(member.not_before);
         }
-        let prepares = matches!(member.readiness, Readiness::Preparing | Readiness::OtherTrial);
-        (prepares && !member.stalled && member.ring <= self.current).then(|| member.since + PATIENCE)
+        let prepares = matches!(
+            member.readiness,
+            Readiness::Preparing | Readiness::OtherTrial
+        );
+        (prepares && !member.stalled && member.ring <= self.current)
+            .then(|| member.since + PATIENCE)
     }
 
     fn due_exposed(&self, member: &Member, exposure: &Exposure) -> Option<Timestamp> {
         if let Some((_, since)) = exposure.absent {
             return (!exposure.slotless).then(|| since + self.pace.away_slot);
         }
-        let silent = self.silent_at(exposure);
-        Some(self.soaked_at(member, exposure).map_or(silent, |soaked| soaked.min(silent)))
+        let silent = self.silent_at(member, exposure);
+        Some(
+            self.soaked_at(member, exposure)
+                .map_or(silent, |soaked| soaked.min(silent)),
+        )
     }
 
-    /// When the host counts as silent unless it says something before.
-    fn silent_at(&self, exposure: &Exposure) -> Timestamp {
-        let floor = if exposure.reboots { self.pace.silence_reboot } else { self.pace.silence };
-        exposure.heard + floor
+    /// When the host counts as silent unless it says something before. A host that lives but says
+    /// nothing new of its attempt for an hour and four soaks is silent too: one stuck host must not
+    /// keep a ring open for ever.
+    fn silent_at(&self, member: &Member, exposure: &Exposure) -> Timestamp {
+        let floor = if exposure.reboots {
+            self.pace.silence_reboot
+        } else {
+            self.pace.silence
+        };
+        let stuck = member.since.max(self.grace_until)
+            + exposure.away
+            + Millis::hours(1)
+            + self.pace.soak.times(4);
+        stuck.min(exposure.heard + floor)
     }
 
     /// When the host is confirmed, by the server's clock too; `None` while it is not known to be
     /// healthy for so long.
     fn soaked_at(&self, member: &Member, exposure: &Exposure) -> Option<Timestamp> {
-        let connected = !matches!(member.readiness, Readiness::Unreachable | Readiness::Away(_));
+        let connected = !matches!(
+            member.readiness,
+            Readiness::Unreachable | Readiness::Away(_)
+        );
         (connected && exposure.committed && exposure.absent.is_none())
-            .then(|| exposure.applied_at.map(|at| at + exposure.away + self.pace.soak))
+            .then(|| {
+                exposure
+                    .applied_at
+                    .map(|at| at + exposure.away + self.pace.soak)
+            })
             .flatten()
     }
 
     fn expire(&mut self, i: usize, now: Timestamp) {
         match &self.members[i].stage {
             Stage::Waiting | Stage::Deferred(_) => self.expire_waiting(i, now),
-            Stage::Granted(grant) if grant.expires < now => self.defer(i, NotSwitchedWhy::NoBegun, now),
+            Stage::Granted(grant) if grant.expires < now => {
+                self.defer(i, NotSwitchedWhy::NoBegun, now)
+            }
             Stage::Exposed(_) => self.expire_exposed(i, now),
             Stage::Ended(Ending::Confirmed, _) => self.expire_confirmed(i, now),
             Stage::Granted(_) | Stage::AlreadyThere | Stage::Refused(_) | Stage::Ended(..) => {}
@@ -101,7 +127,9 @@ impl Rollout {
     }
 
     fn expire_waiting(&mut self, i: usize, now: Timestamp) {
-        let due = self.due_waiting(&self.members[i]).is_some_and(|at| at <= now);
+        let due = self
+            .due_waiting(&self.members[i])
+            .is_some_and(|at| at <= now);
         if !due {
             return;
         }
@@ -127,9 +155,12 @@ impl Rollout {
             }
             return;
         }
-        if self.silent_at(exposure) <= now {
+        if self.silent_at(&self.members[i], exposure) <= now {
             self.resolve(i, Ending::Silent, None, now);
-        } else if self.soaked_at(&self.members[i], exposure).is_some_and(|at| at <= now) {
+        } else if self
+            .soaked_at(&self.members[i], exposure)
+            .is_some_and(|at| at <= now)
+        {
             self.resolve(i, Ending::Confirmed, None, now);
         }
     }
@@ -143,7 +174,9 @@ impl Rollout {
     /// Confirms a host whose soak is over, without waiting for a tick.
     pub(super) fn confirm_if_soaked(&mut self, i: usize, now: Timestamp) {
         if let Stage::Exposed(exposure) = &self.members[i].stage
-            && self.soaked_at(&self.members[i], exposure).is_some_and(|at| at <= now)
+            && self
+                .soaked_at(&self.members[i], exposure)
+                .is_some_and(|at| at <= now)
         {
             self.resolve(i, Ending::Confirmed, None, now);
         }

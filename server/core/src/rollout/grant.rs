@@ -1,8 +1,8 @@
 //! Grants and `Begin`: the law of who may switch (DESIGN §4). Invitations are only hints.
 
 use super::Rollout;
-use super::member::{Exposure, Grant, Invite, Phase, Readiness, Stage};
 use super::Status;
+use super::member::{Exposure, Grant, Invite, Phase, Readiness, Stage};
 use crate::planted::{Bug, planted};
 use ringward_domain::ids::{AgentStart, BootId, Nonce, SignalSeq};
 use ringward_domain::ledger::NotSwitchedWhy;
@@ -60,10 +60,17 @@ impl Rollout {
             self.readiness(host, Readiness::Ready, now);
         }
         match &self.members[i].stage {
-            Stage::Granted(grant) if grant.nonce == ask.nonce && grant.boot == ask.boot && grant.agent_start == ask.agent_start && now <= grant.expires => {
+            Stage::Granted(grant)
+                if grant.nonce == ask.nonce
+                    && grant.boot == ask.boot
+                    && grant.agent_start == ask.agent_start
+                    && now <= grant.expires =>
+            {
                 return GrantAnswer::Grant(self.pace.grant_life);
             }
-            _ if self.members[i].dead.contains(&ask.nonce) => return GrantAnswer::Wait(WaitWhy::NotItsTurn),
+            _ if self.members[i].dead.contains(&ask.nonce) => {
+                return GrantAnswer::Wait(WaitWhy::NotItsTurn);
+            }
             // The host gave up its older request: its place is free for the newer one.
             Stage::Granted(grant) => {
                 let older = grant.nonce;
@@ -110,7 +117,12 @@ impl Rollout {
     }
 
     /// Why a waiting member is not granted now.
-    pub(super) fn why_not(&self, i: usize, blocked: Option<WaitWhy>, now: Timestamp) -> Option<WaitWhy> {
+    pub(super) fn why_not(
+        &self,
+        i: usize,
+        blocked: Option<WaitWhy>,
+        now: Timestamp,
+    ) -> Option<WaitWhy> {
         let member = &self.members[i];
         if blocked.is_some() {
             return blocked;
@@ -124,8 +136,12 @@ impl Rollout {
         if self.starting(now) {
             return Some(WaitWhy::ServerStarting);
         }
-        let own = u64::from(super::occupies_group(member));
-        if self.groups.get(&member.group).is_some_and(|group| group.busy > own) {
+        let own = u64::from(super::bookkeeping::occupies_group(member));
+        if self
+            .groups
+            .get(&member.group)
+            .is_some_and(|group| group.busy > own)
+        {
             return Some(WaitWhy::RedundancyGroup);
         }
         if member.failed_before && self.express_left(now) > 0 {
@@ -146,10 +162,14 @@ impl Rollout {
     pub(super) fn not_exposing(&self) -> Option<RolloutState> {
         let rollback = self.spec.kind == AssignmentKind::Rollback;
         match &self.status {
-            Status::Running | Status::Completed if self.andon && !rollback => Some(RolloutState::Paused),
+            Status::Running | Status::Completed if self.andon && !rollback => {
+                Some(RolloutState::Paused)
+            }
             Status::Running | Status::Completed => None,
             Status::Paused(_) if rollback => None,
-            Status::Held(_) | Status::Halted(..) | Status::Paused(_) | Status::Aborted(_) => Some(self.status.state()),
+            Status::Held(_) | Status::Halted(..) | Status::Paused(_) | Status::Aborted(_) => {
+                Some(self.status.state())
+            }
         }
     }
 
@@ -170,7 +190,13 @@ impl Rollout {
 
     /// A host announces its switch. Idempotent by nonce; everything that speaks against it refuses
     /// and kills the nonce.
-    pub fn begin(&mut self, host: HostId, ask: &Ask, refusal: Option<BeginRefusal>, now: Timestamp) -> BeginAnswer {
+    pub fn begin(
+        &mut self,
+        host: HostId,
+        ask: &Ask,
+        refusal: Option<BeginRefusal>,
+        now: Timestamp,
+    ) -> BeginAnswer {
         let Some(i) = self.member_index(host) else {
             return BeginAnswer::Unknown;
         };
@@ -178,14 +204,22 @@ impl Rollout {
         match &member.stage {
             Stage::Exposed(exposure) if exposure.nonce == ask.nonce => {
                 let same = exposure.boot == ask.boot && exposure.agent_start == ask.agent_start;
-                return if same { BeginAnswer::Begun } else { BeginAnswer::Refused(BeginRefusal::OtherBoot) };
+                return if same {
+                    BeginAnswer::Begun
+                } else {
+                    BeginAnswer::Refused(BeginRefusal::OtherBoot)
+                };
             }
             Stage::Granted(grant) if grant.nonce == ask.nonce => {
                 let why = self.why_refuse(grant, ask, refusal, now);
                 return self.settle_begin(i, ask, why, now);
             }
-            _ if member.dead.contains(&ask.nonce) && planted(Bug::DoubleBegun) => return BeginAnswer::Begun,
-            Stage::Granted(_) if member.dead.contains(&ask.nonce) => return BeginAnswer::Refused(BeginRefusal::Superseded),
+            _ if member.dead.contains(&ask.nonce) && planted(Bug::DoubleBegun) => {
+                return BeginAnswer::Begun;
+            }
+            Stage::Granted(_) if member.dead.contains(&ask.nonce) => {
+                return BeginAnswer::Refused(BeginRefusal::Superseded);
+            }
             _ => {}
         }
         match member.nonce() == Some(ask.nonce) || member.dead.contains(&ask.nonce) {
@@ -194,7 +228,13 @@ impl Rollout {
         }
     }
 
-    fn why_refuse(&self, grant: &Grant, ask: &Ask, refusal: Option<BeginRefusal>, now: Timestamp) -> Option<BeginRefusal> {
+    fn why_refuse(
+        &self,
+        grant: &Grant,
+        ask: &Ask,
+        refusal: Option<BeginRefusal>,
+        now: Timestamp,
+    ) -> Option<BeginRefusal> {
         if now > grant.expires {
             return Some(BeginRefusal::Expired);
         }
@@ -204,7 +244,13 @@ impl Rollout {
         refusal.or(self.not_exposing().map(|_| BeginRefusal::NotRunning))
     }
 
-    fn settle_begin(&mut self, i: usize, ask: &Ask, refused: Option<BeginRefusal>, now: Timestamp) -> BeginAnswer {
+    fn settle_begin(
+        &mut self,
+        i: usize,
+        ask: &Ask,
+        refused: Option<BeginRefusal>,
+        now: Timestamp,
+    ) -> BeginAnswer {
         match refused {
             Some(why) => {
                 let deferred = match why {
@@ -263,7 +309,10 @@ impl Rollout {
         };
         let begun = matches!(self.members[i].stage, Stage::Exposed(_));
         let ring = self.members[i].ring;
-        let its_own = !matches!(why, NotSwitchedWhy::BeginRefused | NotSwitchedWhy::Superseded);
+        let its_own = !matches!(
+            why,
+            NotSwitchedWhy::BeginRefused | NotSwitchedWhy::Superseded
+        );
         let heartbeat = self.pace.heartbeat;
         self.change(i, now, |member| {
             member.bury(nonce);
@@ -289,7 +338,10 @@ impl Rollout {
 }
 
 fn last_hour(log: &std::collections::VecDeque<Timestamp>, now: Timestamp) -> u64 {
-    log.iter().rev().take_while(|at| **at + Millis::hours(1) > now).count() as u64
+    log.iter()
+        .rev()
+        .take_while(|at| **at + Millis::hours(1) > now)
+        .count() as u64
 }
 
 fn forget_old(log: &mut std::collections::VecDeque<Timestamp>, now: Timestamp) {
@@ -297,4 +349,3 @@ fn forget_old(log: &mut std::collections::VecDeque<Timestamp>, now: Timestamp) {
         log.pop_front();
     }
 }
-

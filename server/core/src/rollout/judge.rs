@@ -47,17 +47,29 @@ impl Rollout {
     /// The verdict now, with all figures.
     #[must_use]
     pub fn verdict(&self, now: Timestamp) -> VerdictReport {
-        verdict::verdict(&self.evidence, &self.limits(self.current, self.exhausted(now)))
+        verdict::verdict(
+            &self.evidence,
+            &self.limits(self.current, self.exhausted(now)),
+        )
     }
 
     /// Nothing is in flight in the ring under way and nobody of it can be granted.
     pub(super) fn exhausted(&self, now: Timestamp) -> bool {
         now >= self.grace_until
-            && self.rings.get(self.current).is_some_and(|ring| ring.in_flight + ring.express + ring.awaited == 0)
+            && self
+                .rings
+                .get(self.current)
+                .is_some_and(|ring| ring.in_flight + ring.express + ring.awaited == 0)
     }
 
     /// An exposure ends with credit or failure.
-    pub(super) fn resolve(&mut self, i: usize, ending: Ending, signature: Option<String>, now: Timestamp) {
+    pub(super) fn resolve(
+        &mut self,
+        i: usize,
+        ending: Ending,
+        signature: Option<String>,
+        now: Timestamp,
+    ) {
         let Stage::Exposed(exposure) = &self.members[i].stage else {
             return;
         };
@@ -69,7 +81,8 @@ impl Rollout {
             Ending::RolledBack => self.evidence.uncounted(ring),
             Ending::Silent if planted(Bug::SilenceNotCounted) => self.evidence.uncounted(ring),
             Ending::Silent | Ending::Failed(_) | Ending::Reverted(_) => {
-                self.evidence.resolved(ring, host, &Outcome::Failed { signature });
+                self.evidence
+                    .resolved(ring, host, &Outcome::Failed { signature });
             }
         }
         self.news.push(News::Ended(host, ending));
@@ -77,8 +90,16 @@ impl Rollout {
     }
 
     /// A host that was proven, or was taken off the release, failed within the attribution time.
-    pub(super) fn fail_after_end(&mut self, i: usize, ending: Ending, signature: Option<&str>, now: Timestamp) {
+    pub(super) fn fail_after_end(
+        &mut self,
+        i: usize,
+        ending: Ending,
+        signature: Option<&str>,
+        now: Timestamp,
+    ) {
         if planted(Bug::EvidenceDroppedAfterResolution) {
+            // Its deadline must not come back for ever.
+            self.edit_exposure(i, now, |exposure| exposure.gone = None);
             return;
         }
         let Stage::Ended(before, exposure) = &self.members[i].stage else {
@@ -89,7 +110,13 @@ impl Rollout {
         match before {
             Ending::Confirmed => self.evidence.failed_after_confirm(ring, host, signature),
             Ending::RolledBack => {
-                self.evidence.resolved(ring, host, &Outcome::Failed { signature: signature.map(str::to_owned) });
+                self.evidence.resolved(
+                    ring,
+                    host,
+                    &Outcome::Failed {
+                        signature: signature.map(str::to_owned),
+                    },
+                );
             }
             // Counted already; a cause that arrives later still tells of what recurs.
             Ending::Failed(_) | Ending::Reverted(_) | Ending::Silent => {
@@ -110,8 +137,12 @@ impl Rollout {
         if planted(Bug::HaltOnlyInPlanner) {
             return;
         }
-        for ring in [Some(self.current), (ring != self.current).then_some(ring)].into_iter().flatten() {
-            if let Decision::Halt(why) = verdict::decide(&self.evidence, &self.limits(ring, false)) {
+        for ring in [Some(self.current), (ring != self.current).then_some(ring)]
+            .into_iter()
+            .flatten()
+        {
+            if let Decision::Halt(why) = verdict::decide(&self.evidence, &self.limits(ring, false))
+            {
                 return self.halt(why, ring, now);
             }
         }
@@ -121,7 +152,8 @@ impl Rollout {
         if matches!(self.status, Status::Halted(..) | Status::Aborted(_)) {
             return;
         }
-        let sentence = verdict::verdict(&self.evidence, &self.limits(ring, self.exhausted(now))).sentence;
+        let sentence =
+            verdict::verdict(&self.evidence, &self.limits(ring, self.exhausted(now))).sentence;
         self.status = Status::Halted(why.clone(), sentence.clone());
         self.evidence_to_halt_ms = None;
         self.dirty_self = true;
@@ -139,7 +171,12 @@ impl Rollout {
             self.window = confirmed.saturating_add(2);
             return;
         }
-        let place = RingWindow { index, size: ring.members, confirmed, previous: ring.record.previous_window };
+        let place = RingWindow {
+            index,
+            size: ring.members,
+            confirmed,
+            previous: ring.record.previous_window,
+        };
         self.window = window(&self.evidence, &place, &self.pace.window());
     }
 
@@ -184,10 +221,19 @@ impl Rollout {
             }
             _ => return false,
         }
-        self.status = Status::Running;
+        self.status = self.under_way();
         self.dirty_self = true;
         self.renew_window();
         true
+    }
+
+    /// Running, or completed where no ring is left.
+    pub(super) fn under_way(&self) -> Status {
+        if self.current < self.rings.len() {
+            Status::Running
+        } else {
+            Status::Completed
+        }
     }
 
     /// End by a person. `false` if it was ended before.
@@ -222,7 +268,11 @@ impl Rollout {
     pub(super) fn signature_of(why: RevertWhy) -> Option<String> {
         match why {
             RevertWhy::BadBoots => Some("boot loop".to_owned()),
-            RevertWhy::CrashLoop | RevertWhy::ProbesFailed | RevertWhy::NetworkLost | RevertWhy::Ordered | RevertWhy::Rescue => None,
+            RevertWhy::CrashLoop
+            | RevertWhy::ProbesFailed
+            | RevertWhy::NetworkLost
+            | RevertWhy::Ordered
+            | RevertWhy::Rescue => None,
         }
     }
 
@@ -231,7 +281,9 @@ impl Rollout {
         let Stage::Exposed(exposure) = &self.members[i].stage else {
             return;
         };
-        let known = exposure.phase == phase && exposure.applied_at.is_some() && exposure.committed >= committed;
+        let known = exposure.phase == phase
+            && exposure.applied_at.is_some()
+            && exposure.committed >= committed;
         if !known {
             self.edit_exposure(i, now, |exposure| {
                 exposure.phase = phase;

@@ -292,8 +292,11 @@ impl Exposure {
     /// Time on the release without announced absences.
     #[must_use]
     pub fn on_release(&self, now: Timestamp) -> Millis {
-        let present = self.absent.map_or(Millis::ZERO, |(_, since)| now.since(since));
-        self.applied_at.map_or(Millis::ZERO, |at| now.since(at) - self.away - present)
+        let present = self
+            .absent
+            .map_or(Millis::ZERO, |(_, since)| now.since(since));
+        self.applied_at
+            .map_or(Millis::ZERO, |at| now.since(at) - self.away - present)
     }
 
     /// What people read.

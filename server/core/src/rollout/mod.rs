@@ -11,6 +11,7 @@ pub mod ring;
 
 mod absence;
 mod attempt;
+mod bookkeeping;
 mod deadline;
 mod grant;
 mod judge;
@@ -24,9 +25,10 @@ pub use judge::News;
 use crate::evidence::Evidence;
 use crate::policy::Pace;
 use crate::salt::Salt;
+use bookkeeping::occupies_group;
 use member::{Ending, Member, Readiness, Stage};
 use record::{COHORT_HOSTS_MAX, CohortRecord, MemberRecord, RolloutRecord};
-use ring::{Ring, RingRecord, Tally};
+use ring::{Ring, RingRecord};
 use ringward_domain::ids::{ReleaseDigest, RolloutId};
 use ringward_domain::report::{HaltWhy, HoldWhy, RolloutState};
 use ringward_domain::{AssignmentKind, HostId, Millis, PackageName, Timestamp, Version};
@@ -170,7 +172,14 @@ pub struct Changes {
 impl Rollout {
     /// A rollout over planned rings; every member waits.
     #[must_use]
-    pub fn new(id: RolloutId, spec: Spec, pace: Pace, salt: Salt, rings: &[PlannedRing], now: Timestamp) -> Self {
+    pub fn new(
+        id: RolloutId,
+        spec: Spec,
+        pace: Pace,
+        salt: Salt,
+        rings: &[PlannedRing],
+        now: Timestamp,
+    ) -> Self {
         let records = rings.iter().map(|ring| RingRecord {
             name: ring.name.clone(),
             size: ring.hosts.len() as u64,
@@ -192,7 +201,10 @@ impl Rollout {
         };
         let mut rollout = Self::empty(record);
         let members = rings.iter().enumerate().flat_map(|(ring, planned)| {
-            planned.hosts.iter().map(move |(host, group)| Member::new(*host, ring, *group, now))
+            planned
+                .hosts
+                .iter()
+                .map(move |(host, group)| Member::new(*host, ring, *group, now))
         });
         rollout.fill(members.collect());
         rollout.dirty_self = true;
@@ -204,15 +216,29 @@ impl Rollout {
     ///
     /// Every open grant counts as just received and silence starts anew after the restart grace.
     #[must_use]
-    pub fn restore(record: RolloutRecord, mut cohorts: Vec<CohortRecord>, changed: Vec<Member>, now: Timestamp) -> Self {
+    pub fn restore(
+        record: RolloutRecord,
+        mut cohorts: Vec<CohortRecord>,
+        changed: Vec<Member>,
+        now: Timestamp,
+    ) -> Self {
         let started_at = record.started_at;
         let mut rollout = Self::empty(record);
         cohorts.sort_by_key(|cohort| cohort.part);
         let mut members: Vec<Member> = cohorts
             .iter()
-            .flat_map(|cohort| cohort.hosts.iter().map(|(host, group)| Member::new(*host, cohort.ring, *group, started_at)))
+            .flat_map(|cohort| {
+                cohort
+                    .hosts
+                    .iter()
+                    .map(|(host, group)| Member::new(*host, cohort.ring, *group, started_at))
+            })
             .collect();
-        let place: BTreeMap<HostId, usize> = members.iter().enumerate().map(|(i, m)| (m.host, i)).collect();
+        let place: BTreeMap<HostId, usize> = members
+            .iter()
+            .enumerate()
+            .map(|(i, m)| (m.host, i))
+            .collect();
         for member in changed {
             match place.get(&member.host) {
                 Some(i) => members[*i] = member,
@@ -232,12 +258,13 @@ impl Rollout {
     fn restart_clocks(&mut self, member: &mut Member, now: Timestamp) {
         let (grace, pace) = (self.grace_until, self.pace);
         let hour_ago = now - Millis::hours(1);
+        // Nothing of these is known any more, whoever hands the member over.
+        (member.readiness, member.invite) = (Readiness::default(), member::Invite::None);
+        (member.stalled, member.timer) = (false, None);
         match &mut member.stage {
             Stage::Granted(grant) => grant.expires = now + pace.grant_life,
-            Stage::Exposed(exposure) => {
-                exposure.heard = grace;
-                // An announced absence may have ended unseen; the host says so when it is back.
-            }
+            // An announced absence may have ended unseen; the host says so when it is back.
+            Stage::Exposed(exposure) => exposure.heard = grace,
             Stage::Ended(Ending::Confirmed, exposure) => exposure.gone = Some(grace),
             _ => {}
         }
@@ -285,7 +312,11 @@ impl Rollout {
     }
 
     fn fill(&mut self, members: Vec<Member>) {
-        let mut sorted: Vec<(HostId, usize)> = members.iter().enumerate().map(|(i, m)| (m.host, i)).collect();
+        let mut sorted: Vec<(HostId, usize)> = members
+            .iter()
+            .enumerate()
+            .map(|(i, m)| (m.host, i))
+            .collect();
         sorted.sort_unstable();
         self.index = sorted.into_iter().collect();
         for (i, member) in members.iter().enumerate().filter(|(_, m)| m.group != 0) {
@@ -294,7 +325,10 @@ impl Rollout {
             group.busy += u64::from(occupies_group(member));
         }
         self.members = members;
-        let mut times: Vec<VecDeque<Timestamp>> = vec![std::mem::take(&mut self.verify_boots), std::mem::take(&mut self.express_begins)];
+        let mut times: Vec<VecDeque<Timestamp>> = vec![
+            std::mem::take(&mut self.verify_boots),
+            std::mem::take(&mut self.express_begins),
+        ];
         for log in &mut times {
             log.make_contiguous().sort_unstable();
         }
@@ -330,92 +364,6 @@ impl Rollout {
         }
     }
 
-    // ----- bookkeeping: every change of a member goes through `change` -----
-
-    fn member_index(&self, host: HostId) -> Option<usize> {
-        self.index.get(&host).copied()
-    }
-
-    fn tally(&self, i: usize, now: Timestamp) -> Tally {
-        let member = &self.members[i];
-        let busy = self.groups.get(&member.group).map_or(0, |g| g.busy) > u64::from(occupies_group(member));
-        Tally::of(member, member.not_before > now, busy)
-    }
-
-    fn count_in(&mut self, i: usize, now: Timestamp) {
-        let tally = self.tally(i, now);
-        let member = &self.members[i];
-        let ring = &mut self.rings[member.ring];
-        ring.members += 1;
-        ring.add(i, tally);
-        self.count_grant(i, true);
-    }
-
-    fn count_grant(&mut self, i: usize, more: bool) {
-        let Stage::Granted(grant) = &self.members[i].stage else {
-            return;
-        };
-        let counter = match (grant.express, self.adds_reboot(self.members[i].ring)) {
-            (true, _) => &mut self.express_grants,
-            (false, true) => &mut self.verify_grants,
-            (false, false) => return,
-        };
-        *counter = if more { *counter + 1 } else { counter.saturating_sub(1) };
-    }
-
-    /// The one way a member changes: its ring's counts, its group and its deadline follow.
-    fn change(&mut self, i: usize, now: Timestamp, edit: impl FnOnce(&mut Member)) {
-        let ring = self.members[i].ring;
-        let before = self.tally(i, now);
-        let busy_before = occupies_group(&self.members[i]);
-        self.rings[ring].remove(i, before);
-        self.count_grant(i, false);
-        edit(&mut self.members[i]);
-        self.count_grant(i, true);
-        let busy_after = occupies_group(&self.members[i]);
-        let group = self.members[i].group;
-        if group != 0 && busy_before != busy_after {
-            let entry = self.groups.entry(group).or_default();
-            entry.busy = if busy_after { entry.busy + 1 } else { entry.busy.saturating_sub(1) };
-        }
-        let after = self.tally(i, now);
-        self.rings[ring].add(i, after);
-        self.touched.insert(i);
-        self.schedule(i);
-        if group != 0 && busy_before != busy_after {
-            self.recount_group(group, i, busy_before, now);
-        }
-    }
-
-    /// Places other members of a group in their queues anew after one of it became busy or free.
-    fn recount_group(&mut self, group: u64, changed: usize, was_busy: bool, now: Timestamp) {
-        let Some(entry) = self.groups.get(&group) else {
-            return;
-        };
-        let (peers, busy_now) = (entry.members.clone(), entry.busy);
-        let busy_then = if was_busy { busy_now + 1 } else { busy_now.saturating_sub(1) };
-        for i in peers.into_iter().filter(|i| *i != changed) {
-            let member = &self.members[i];
-            let own = u64::from(occupies_group(member));
-            let then = Tally::of(member, member.not_before > now, busy_then > own);
-            let after = Tally::of(member, member.not_before > now, busy_now > own);
-            let ring = &mut self.rings[member.ring];
-            ring.remove(i, then);
-            ring.add(i, after);
-        }
-    }
-
-    /// A member's stage changes: it is written down.
-    fn enter(&mut self, i: usize, now: Timestamp, stage: Stage) {
-        self.change(i, now, |member| {
-            member.stage = stage;
-            member.since = now;
-            member.invite = member::Invite::None;
-            member.stalled = false;
-        });
-        self.dirty.insert(i);
-    }
-
     /// Whether `verify_boot` makes hosts of this ring reboot although the release needs no boot.
     fn adds_reboot(&self, ring: usize) -> bool {
         self.verify_boot(ring) && !self.spec.boots
@@ -426,8 +374,6 @@ impl Rollout {
     pub fn verify_boot(&self, ring: usize) -> bool {
         self.pace.verify_boot && ring == 0 && self.spec.kind == AssignmentKind::Install
     }
-
-    // ----- reading -----
 
     /// How it stands.
     #[must_use]
@@ -480,8 +426,15 @@ impl Rollout {
     /// Nothing is in flight and nobody will be exposed without a person's word.
     #[must_use]
     pub fn rests(&self) -> bool {
-        let final_word = matches!(self.status, Status::Completed | Status::Halted(..) | Status::Aborted(_));
-        final_word && self.rings.iter().all(|ring| ring.in_flight + ring.express == 0)
+        let final_word = matches!(
+            self.status,
+            Status::Completed | Status::Halted(..) | Status::Aborted(_)
+        );
+        final_word
+            && self
+                .rings
+                .iter()
+                .all(|ring| ring.in_flight + ring.express == 0)
     }
 
     /// Members told that a request has a chance, for whom a place is kept.
@@ -492,7 +445,11 @@ impl Rollout {
     /// Whether [`drain`](Self::drain) has something to say.
     #[must_use]
     pub fn changed(&self) -> bool {
-        self.dirty_self || !self.dirty.is_empty() || !self.touched.is_empty() || !self.invites.is_empty() || !self.news.is_empty()
+        self.dirty_self
+            || !self.dirty.is_empty()
+            || !self.touched.is_empty()
+            || !self.invites.is_empty()
+            || !self.news.is_empty()
     }
 
     /// What has to be written, said and told since the last call.
@@ -530,7 +487,10 @@ impl Rollout {
     /// What is written down of one member.
     #[must_use]
     pub fn member_record(&self, host: HostId) -> Option<MemberRecord> {
-        self.member(host).map(|member| MemberRecord { rollout: self.id, member: member.clone() })
+        self.member(host).map(|member| MemberRecord {
+            rollout: self.id,
+            member: member.clone(),
+        })
     }
 
     /// The members as they are at the start, in parts.
@@ -573,17 +533,16 @@ impl Rollout {
         });
         self.follow_proven(i, readiness, now);
         match (&self.members[i].stage, readiness) {
-            (Stage::Waiting | Stage::Deferred(_), Readiness::Runs) => self.enter(i, now, Stage::AlreadyThere),
-            (Stage::Waiting | Stage::Deferred(_), Readiness::Refuses(why)) => self.enter(i, now, Stage::Refused(why)),
-            (Stage::Refused(_), Readiness::Ready | Readiness::Preparing) => self.enter(i, now, Stage::Waiting),
+            (Stage::Waiting | Stage::Deferred(_), Readiness::Runs) => {
+                self.enter(i, now, Stage::AlreadyThere)
+            }
+            (Stage::Waiting | Stage::Deferred(_), Readiness::Refuses(why)) => {
+                self.enter(i, now, Stage::Refused(why))
+            }
+            (Stage::Refused(_), Readiness::Ready | Readiness::Preparing) => {
+                self.enter(i, now, Stage::Waiting)
+            }
             _ => {}
         }
     }
 }
-
-/// Whether this member keeps others of its redundancy group from being exposed.
-fn occupies_group(member: &Member) -> bool {
-    let invited = member.grantable() && matches!(member.invite, member::Invite::Until(_));
-    invited || member.lane().is_some() || member.lost()
-}
-

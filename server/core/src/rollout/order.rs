@@ -24,12 +24,25 @@ pub struct Candidate<'a> {
 /// Puts every host into the first ring that matches it, ordered within. Also the hosts that no ring
 /// takes. The same input gives the same plan.
 #[must_use]
-pub fn plan_rings(rings: &[RingPolicy], fleet: &[Candidate<'_>], salt: Salt) -> (Vec<PlannedRing>, Vec<HostId>) {
-    let mut left: Vec<(u64, u32)> = fleet.iter().zip(0..).map(|(c, i)| (salt.place(c.host), i)).collect();
+pub fn plan_rings(
+    rings: &[RingPolicy],
+    fleet: &[Candidate<'_>],
+    salt: Salt,
+) -> (Vec<PlannedRing>, Vec<HostId>) {
+    let mut left: Vec<(u64, u32)> = fleet
+        .iter()
+        .zip(0..)
+        .map(|(c, i)| (salt.place(c.host), i))
+        .collect();
     left.sort_unstable();
+    let (traits, kinds) = traits_of(fleet);
     let mut planned = Vec::with_capacity(rings.len());
     for (at, ring) in rings.iter().enumerate() {
-        let picked = |i: u32| ring.selector.as_ref().is_none_or(|s| s.matches(fleet[i as usize].labels));
+        let picked = |i: u32| {
+            ring.selector
+                .as_ref()
+                .is_none_or(|s| s.matches(fleet[i as usize].labels))
+        };
         let takes_rest = at + 1 == rings.len() || ring.percent.is_none();
         let quota = match ring.percent {
             Some(percent) if !takes_rest => {
@@ -50,39 +63,79 @@ pub fn plan_rings(rings: &[RingPolicy], fleet: &[Candidate<'_>], salt: Salt) -> 
             }
             !take
         });
-        planned.push(PlannedRing { name: ring.name.clone(), hosts: ordered(&taken, fleet) });
+        planned.push(PlannedRing {
+            name: ring.name.clone(),
+            hosts: ordered(&taken, fleet, &traits, kinds),
+        });
     }
-    (planned, left.into_iter().map(|(_, i)| fleet[i as usize].host).collect())
+    (
+        planned,
+        left.into_iter()
+            .map(|(_, i)| fleet[i as usize].host)
+            .collect(),
+    )
 }
 
 /// The ring a host that comes later belongs to: the first whose selector matches and that takes
 /// every such host, otherwise the last one that matches.
 #[must_use]
 pub fn ring_of_late(rings: &[RingPolicy], labels: &Labels) -> Option<usize> {
-    let matching = || rings.iter().enumerate().filter(|(_, ring)| ring.selector.as_ref().is_none_or(|s| s.matches(labels)));
+    let matching = || {
+        rings
+            .iter()
+            .enumerate()
+            .filter(|(_, ring)| ring.selector.as_ref().is_none_or(|s| s.matches(labels)))
+    };
     let whole = matching().find(|(_, ring)| ring.percent.is_none());
-    whole.or(matching().last()).map(|(i, _)| i)
+    whole.or(matching().next_back()).map(|(i, _)| i)
+}
+
+/// What orders a host within its ring. Drawn up once in the order of the fleet: looked up in salted
+/// order, labels would cost a cache miss each.
+struct Traits {
+    criticality: u8,
+    /// Model, OS build and site, with the criticality, as a small number.
+    kind: usize,
+    group: u64,
+}
+
+fn traits_of(fleet: &[Candidate<'_>]) -> (Vec<Traits>, usize) {
+    let mut kinds: BTreeMap<(&str, &str, &str, u8), usize> = BTreeMap::new();
+    let traits = fleet.iter().map(|candidate| {
+        let site = candidate.labels.get("site").map_or("", String::as_str);
+        let criticality = criticality(candidate.labels);
+        let next = kinds.len();
+        let kind = (candidate.model, candidate.os_build, site, criticality);
+        Traits {
+            criticality,
+            kind: *kinds.entry(kind).or_insert(next),
+            group: group_of(candidate.labels),
+        }
+    });
+    let traits = traits.collect();
+    (traits, kinds.len())
 }
 
 /// Low criticality first; within it one of every kind (model, OS build, site) before a second of
 /// any; within that by salt.
-fn ordered(ring: &[(u64, u32)], fleet: &[Candidate<'_>]) -> Vec<(HostId, u64)> {
-    let mut kinds: BTreeMap<(u8, &str, &str, &str), u32> = BTreeMap::new();
-    let mut keyed: Vec<(u8, u32, u64, u32)> = Vec::with_capacity(ring.len());
+fn ordered(
+    ring: &[(u64, u32)],
+    fleet: &[Candidate<'_>],
+    traits: &[Traits],
+    kinds: usize,
+) -> Vec<(HostId, u64)> {
+    let mut seen = vec![0u32; kinds];
     // `ring` is in salted order, so the salt also decides who stands for a kind.
-    for (place, i) in ring {
-        let candidate = &fleet[*i as usize];
-        let site = candidate.labels.get("site").map_or("", String::as_str);
-        let criticality = criticality(candidate.labels);
-        let seen = kinds.entry((criticality, candidate.model, candidate.os_build, site)).or_default();
-        keyed.push((criticality, *seen, *place, *i));
-        *seen += 1;
-    }
+    let keyed = ring.iter().map(|(place, i)| {
+        let of = &traits[*i as usize];
+        let rank = seen[of.kind];
+        seen[of.kind] += 1;
+        (of.criticality, rank, *place, *i)
+    });
+    let mut keyed: Vec<(u8, u32, u64, u32)> = keyed.collect();
     keyed.sort_unstable();
-    keyed
-        .into_iter()
-        .map(|(_, _, _, i)| (fleet[i as usize].host, group_of(fleet[i as usize].labels)))
-        .collect()
+    let host = |i: u32| (fleet[i as usize].host, traits[i as usize].group);
+    keyed.into_iter().map(|(_, _, _, i)| host(i)).collect()
 }
 
 /// Low before normal before high; unknown words count as high.
@@ -101,38 +154,81 @@ mod tests {
     use proptest::prelude::*;
 
     fn ring(name: &str, selector: Option<&str>, percent: Option<f64>) -> RingPolicy {
-        RingPolicy { name: name.parse().unwrap(), selector: selector.map(|s| s.parse().unwrap()), percent }
+        RingPolicy {
+            name: name.parse().unwrap(),
+            selector: selector.map(|s| s.parse().unwrap()),
+            percent,
+        }
     }
 
     fn labels(pairs: &[(&str, &str)]) -> Labels {
-        pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+        pairs
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+            .collect()
     }
 
     fn fleet(labels: &[Labels]) -> Vec<Candidate<'_>> {
-        labels.iter().zip(1..).map(|(labels, i)| Candidate { host: HostId(i), labels, model: "m", os_build: "b" }).collect()
+        labels
+            .iter()
+            .zip(1..)
+            .map(|(labels, i)| Candidate {
+                host: HostId(i),
+                labels,
+                model: "m",
+                os_build: "b",
+            })
+            .collect()
     }
 
     fn demo() -> Vec<RingPolicy> {
-        vec![ring("canary", None, Some(1.0)), ring("early", None, Some(9.0)), ring("broad", None, Some(90.0))]
+        vec![
+            ring("canary", None, Some(1.0)),
+            ring("early", None, Some(9.0)),
+            ring("broad", None, Some(90.0)),
+        ]
     }
 
     #[test]
     fn shares_are_rounded_up_and_the_last_ring_takes_the_rest() {
-        for (size, expected) in [(0, [0, 0, 0]), (1, [1, 0, 0]), (5, [1, 1, 3]), (50, [1, 5, 44]), (200, [2, 18, 180]), (203, [3, 19, 181])] {
+        for (size, expected) in [
+            (0, [0, 0, 0]),
+            (1, [1, 0, 0]),
+            (5, [1, 1, 3]),
+            (50, [1, 5, 44]),
+            (200, [2, 18, 180]),
+            (203, [3, 19, 181]),
+        ] {
             let all = vec![Labels::new(); size];
             let (rings, none) = plan_rings(&demo(), &fleet(&all), Salt(1));
-            assert_eq!(rings.iter().map(|r| r.hosts.len()).collect::<Vec<_>>(), expected, "{size}");
+            assert_eq!(
+                rings.iter().map(|r| r.hosts.len()).collect::<Vec<_>>(),
+                expected,
+                "{size}"
+            );
             assert!(none.is_empty());
         }
     }
 
     #[test]
     fn the_first_matching_ring_wins_and_hosts_without_a_ring_are_told() {
-        let rings = [ring("lab", Some("site=lab"), None), ring("half", Some("env"), Some(50.0)), ring("rest", Some("env"), None)];
-        let all = [labels(&[("site", "lab"), ("env", "a")]), labels(&[("env", "a")]), labels(&[("env", "b")]), labels(&[])];
+        let rings = [
+            ring("lab", Some("site=lab"), None),
+            ring("half", Some("env"), Some(50.0)),
+            ring("rest", Some("env"), None),
+        ];
+        let all = [
+            labels(&[("site", "lab"), ("env", "a")]),
+            labels(&[("env", "a")]),
+            labels(&[("env", "b")]),
+            labels(&[]),
+        ];
         let (planned, none) = plan_rings(&rings, &fleet(&all), Salt(3));
         // Three hosts have the label env, half of them is two, rounded up; one is in the lab already.
-        assert_eq!(planned.iter().map(|r| r.hosts.len()).collect::<Vec<_>>(), [1, 2, 0]);
+        assert_eq!(
+            planned.iter().map(|r| r.hosts.len()).collect::<Vec<_>>(),
+            [1, 2, 0]
+        );
         assert_eq!(none, [HostId(4)]);
         assert_eq!(ring_of_late(&rings, &all[0]), Some(0));
         assert_eq!(ring_of_late(&rings, &all[1]), Some(2));
@@ -152,7 +248,12 @@ mod tests {
                 3 => (&plain, "rare"),
                 _ => (&plain, "a"),
             };
-            all.push(Candidate { host: HostId(i), labels, model, os_build: "b" });
+            all.push(Candidate {
+                host: HostId(i),
+                labels,
+                model,
+                os_build: "b",
+            });
         }
         let (planned, _) = plan_rings(&[ring("all", None, None)], &all, Salt(9));
         let order: Vec<u64> = planned[0].hosts.iter().map(|(host, _)| host.0).collect();

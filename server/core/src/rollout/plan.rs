@@ -1,9 +1,9 @@
 //! Planning: holds, rings that complete, and who is invited. Coalesced; doing it twice changes
 //! nothing. Nothing here is needed for a halt on evidence.
 
+use super::member::Invite;
 use super::ring::Bucket;
 use super::{News, Rollout, Status};
-use super::member::Invite;
 use crate::verdict;
 use ringward_domain::report::{Decision, HoldWhy};
 use ringward_domain::{AssignmentKind, Millis, Timestamp};
@@ -22,7 +22,10 @@ impl Rollout {
 
     /// One look at the ring under way; `true` if it completed and the next one is to be looked at.
     fn advance(&mut self, now: Timestamp) -> bool {
-        if !matches!(self.status, Status::Running | Status::Held(_) | Status::Completed) {
+        if !matches!(
+            self.status,
+            Status::Running | Status::Held(_) | Status::Completed
+        ) {
             return false;
         }
         let exhausted = self.exhausted(now);
@@ -35,6 +38,11 @@ impl Rollout {
                 return false;
             }
             Decision::Hold(HoldWhy::NobodyExposed) if done || accepted => {}
+            // No ring waits for a host that never managed to switch, but it may try again.
+            Decision::Hold(HoldWhy::NobodyExposed) if self.somebody_ready() => {
+                self.lift();
+                return false;
+            }
             Decision::Hold(why) => {
                 self.hold(why);
                 return false;
@@ -42,7 +50,8 @@ impl Rollout {
             Decision::Halt(_) | Decision::Continue => {}
         }
         self.lift();
-        let complete = exhausted && (done || accepted || verdict::ring_may_complete(&self.evidence, &limits));
+        let complete =
+            exhausted && (done || accepted || verdict::ring_may_complete(&self.evidence, &limits));
         if complete {
             self.complete_ring(now);
         }
@@ -57,8 +66,15 @@ impl Rollout {
         there == ring.members || self.spec.kind == AssignmentKind::Rollback && there > 0
     }
 
+    fn somebody_ready(&self) -> bool {
+        let ring = &self.rings[self.current];
+        ring.invited > 0 || !ring.queue.is_empty() || !ring.express_queue.is_empty()
+    }
+
     fn hold(&mut self, why: HoldWhy) {
-        if matches!(self.status, Status::Running) || matches!(self.status, Status::Held(before) if before != why) {
+        if matches!(self.status, Status::Running)
+            || matches!(self.status, Status::Held(before) if before != why)
+        {
             self.status = Status::Held(why);
             self.dirty_self = true;
             self.news.push(News::Held(why));
@@ -67,7 +83,7 @@ impl Rollout {
 
     fn lift(&mut self) {
         if matches!(self.status, Status::Held(_)) {
-            self.status = if self.current < self.rings.len() { Status::Running } else { Status::Completed };
+            self.status = self.under_way();
             self.dirty_self = true;
             self.news.push(News::Lifted);
         }
@@ -95,7 +111,10 @@ impl Rollout {
 
     /// From now on the ring waits for its members only so long.
     fn open_ring(&mut self, _now: Timestamp) {
-        let before: u64 = self.rings[..self.current].iter().map(|ring| ring.record.size).sum();
+        let before: u64 = self.rings[..self.current]
+            .iter()
+            .map(|ring| ring.record.size)
+            .sum();
         let end = before + self.rings[self.current].record.size;
         for i in before as usize..(end as usize).min(self.members.len()) {
             self.schedule(i);
@@ -111,15 +130,27 @@ impl Rollout {
         let open = self.rings.len().min(self.current + 1);
         let mut express = self.express_left(now);
         for ring in 0..open {
-            while express > 0 && let Some(i) = self.rings[ring].express_queue.first().copied() {
+            while express > 0
+                && let Some(i) = self.rings[ring].express_queue.first().copied()
+            {
                 self.invite_one(i, until, now);
                 express -= 1;
             }
         }
-        let mut free = self.window.saturating_sub(self.in_flight() + self.invited());
+        let mut free = self
+            .window
+            .saturating_sub(self.in_flight() + self.invited());
         for ring in 0..open {
-            let mut reboots = if self.adds_reboot(ring) { self.reboots_left(now).saturating_sub(self.rings[ring].invited) } else { u64::MAX };
-            while free > 0 && reboots > 0 && let Some(i) = self.next_in_queue(ring) {
+            let mut reboots = if self.adds_reboot(ring) {
+                self.reboots_left(now)
+                    .saturating_sub(self.rings[ring].invited)
+            } else {
+                u64::MAX
+            };
+            while free > 0
+                && reboots > 0
+                && let Some(i) = self.next_in_queue(ring)
+            {
                 self.invite_one(i, until, now);
                 free -= 1;
                 reboots -= 1;

@@ -187,6 +187,10 @@ impl Ring {
     }
 
     fn queue_of(&mut self, express: bool) -> &mut BTreeSet<usize> {
-        if express { &mut self.express_queue } else { &mut self.queue }
+        if express {
+            &mut self.express_queue
+        } else {
+            &mut self.queue
+        }
     }
 }

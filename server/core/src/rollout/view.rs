@@ -24,7 +24,11 @@ impl Rollout {
             package: self.spec.package.clone(),
             version: self.spec.version.clone(),
             release: self.spec.release,
-            leaves: self.spec.leaves.as_ref().map(|(_, version)| version.clone()),
+            leaves: self
+                .spec
+                .leaves
+                .as_ref()
+                .map(|(_, version)| version.clone()),
             state: self.shown_state(),
             state_reason: self.state_reason(now),
             started_unix_ms: self.spec.started_unix_ms,
@@ -33,7 +37,12 @@ impl Rollout {
             rings: self.ring_views(now),
             verdict: self.verdict(now),
             silent_hosts: named(&|m| matches!(m.stage, Stage::Ended(Ending::Silent, _))),
-            failed_hosts: named(&|m| matches!(m.stage, Stage::Ended(Ending::Failed(_) | Ending::Reverted(_), _))),
+            failed_hosts: named(&|m| {
+                matches!(
+                    m.stage,
+                    Stage::Ended(Ending::Failed(_) | Ending::Reverted(_), _)
+                )
+            }),
             evidence_to_halt_ms: self.evidence_to_halt_ms,
             notes: self.pace.notes(),
         }
@@ -48,7 +57,9 @@ impl Rollout {
 
     fn state_reason(&self, now: Timestamp) -> String {
         match &self.status {
-            Status::Running if self.not_exposing().is_some() => "every rollout is paused (stop-all); rollbacks go on".to_owned(),
+            Status::Running if self.not_exposing().is_some() => {
+                "every rollout is paused (stop-all); rollbacks go on".to_owned()
+            }
             Status::Running if self.starting(now) => WaitWhy::ServerStarting.to_string(),
             Status::Running | Status::Completed => String::new(),
             Status::Held(_) => self.verdict(now).sentence,
@@ -59,11 +70,18 @@ impl Rollout {
 
     fn ring_views(&self, now: Timestamp) -> Vec<RingView> {
         let mut waits: Vec<BTreeMap<WaitWhy, u64>> = vec![BTreeMap::new(); self.rings.len()];
-        for (i, member) in self.members.iter().enumerate().filter(|(_, m)| matches!(m.stage, Stage::Waiting)) {
+        for (i, member) in self
+            .members
+            .iter()
+            .enumerate()
+            .filter(|(_, m)| matches!(m.stage, Stage::Waiting))
+        {
             *waits[member.ring].entry(self.wait(i, now)).or_default() += 1;
         }
         let rings = self.rings.iter().zip(waits).enumerate();
-        rings.map(|(i, (ring, waits))| self.ring_view(i, ring, waits)).collect()
+        rings
+            .map(|(i, (ring, waits))| self.ring_view(i, ring, waits))
+            .collect()
     }
 
     fn ring_view(&self, i: usize, ring: &Ring, waits: BTreeMap<WaitWhy, u64>) -> RingView {
@@ -91,14 +109,23 @@ impl Rollout {
             deferred: ring.count(Bucket::Deferred),
             refused: ring.count(Bucket::Refused),
             away: ring.count(Bucket::Away),
-            stragglers: if state == RingState::Complete { ring.count(Bucket::Waiting) } else { 0 },
+            stragglers: if state == RingState::Complete {
+                ring.count(Bucket::Waiting)
+            } else {
+                0
+            },
             waits,
         }
     }
 
     /// One member as people read it.
     #[must_use]
-    pub fn member_view(&self, member: &Member, hostname: &dyn Fn(HostId) -> String, now: Timestamp) -> MemberView {
+    pub fn member_view(
+        &self,
+        member: &Member,
+        hostname: &dyn Fn(HostId) -> String,
+        now: Timestamp,
+    ) -> MemberView {
         MemberView {
             host: member.host,
             hostname: hostname(member.host),
@@ -127,7 +154,9 @@ impl Rollout {
                 Ending::Failed(why) => MemberState::Failed(*why),
                 Ending::Reverted(why) => MemberState::Reverted(*why),
                 Ending::Silent => MemberState::Silent,
-                Ending::RolledBack => MemberState::Reverted(ringward_domain::ledger::RevertWhy::Ordered),
+                Ending::RolledBack => {
+                    MemberState::Reverted(ringward_domain::ledger::RevertWhy::Ordered)
+                }
             },
         }
     }
@@ -136,10 +165,13 @@ impl Rollout {
         let readiness = self.members[i].readiness;
         // Whether the host is there matters first, then whether its turn has come, then the rest.
         match readiness {
-            Readiness::Ready => self.why_not(i, None, now).unwrap_or(match self.members[i].invite {
-                Invite::None | Invite::Lapsed => WaitWhy::NotItsTurn,
-                Invite::Until(_) => WaitWhy::Preparing,
-            }),
+            Readiness::Ready => {
+                self.why_not(i, None, now)
+                    .unwrap_or(match self.members[i].invite {
+                        Invite::None | Invite::Lapsed => WaitWhy::NotItsTurn,
+                        Invite::Until(_) => WaitWhy::Preparing,
+                    })
+            }
             other => other.wait().unwrap_or(WaitWhy::NotItsTurn),
         }
     }
