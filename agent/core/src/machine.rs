@@ -118,7 +118,10 @@ impl Machine {
             } => self.on_prepared(rollout, release, outcome, now),
             Event::Switched(outcome) => self.on_switched(outcome, now),
             Event::LedgerFailed => self.on_ledger_failed(now),
-            Event::SpoolFailed { seq } => self.signals.failed(seq, now),
+            Event::SpoolFailed { seq } => {
+                self.signals.failed(seq, now);
+                return Vec::new(); // a ledger failure of the same list may follow
+            }
             Event::Probes { failed } => self.on_probes(&failed, now),
             Event::Signal(draft) => self.on_signal(draft, now),
             Event::GoingAway(absence) => self.on_going_away(absence, now),

@@ -8,14 +8,16 @@ use ringward_domain::{Millis, Timestamp};
 
 /// A switch back that failed is tried again.
 const REVERT_AGAIN: Millis = Millis::secs(30);
+/// A switch back without an answer is asked for again: it is idempotent, and nothing matters more.
+const REVERT_LOST: Millis = Millis::mins(5);
 
 /// The way back under way.
 #[derive(Debug)]
 pub(crate) enum Reverting {
     /// To be asked for at this time.
     Due { at: Timestamp },
-    /// `Effect::Revert` is out.
-    Asked,
+    /// `Effect::Revert` is out since then.
+    Asked { at: Timestamp },
 }
 
 impl Machine {
@@ -47,14 +49,16 @@ impl Machine {
     }
 
     pub(crate) fn settle_revert(&mut self, now: Timestamp) {
-        let Some(Reverting::Due { at }) = self.reverting else {
-            return;
+        let at = match self.reverting {
+            Some(Reverting::Due { at }) => at,
+            Some(Reverting::Asked { at }) => at + REVERT_LOST,
+            None => return,
         };
         if at > now || self.ledger_retry.is_some() {
             return;
         }
         if let Some(attempt) = self.ledger.attempt.as_ref() {
-            self.reverting = Some(Reverting::Asked);
+            self.reverting = Some(Reverting::Asked { at: now });
             self.out.act(Effect::Revert {
                 package: attempt.package.clone(),
                 to: attempt.from.clone(),
@@ -94,11 +98,11 @@ impl Machine {
     }
 
     pub(crate) fn revert_wakeup(&self) -> Option<Timestamp> {
-        match self.reverting {
-            Some(Reverting::Due { at }) => {
-                Some(self.ledger_retry.map_or(at, |retry| retry.max(at)))
-            }
-            Some(Reverting::Asked) | None => None,
-        }
+        let at = match self.reverting {
+            Some(Reverting::Due { at }) => at,
+            Some(Reverting::Asked { at }) => at + REVERT_LOST,
+            None => return None,
+        };
+        Some(self.ledger_retry.map_or(at, |retry| retry.max(at)))
     }
 }

@@ -4,7 +4,8 @@ use clap::{Args, Parser, Subcommand};
 use ringward_agent::config::{Adapter, DEFAULT_PATH, File, Settings};
 use ringward_agent::counters::Counters;
 use ringward_agent::notify::Notifier;
-use ringward_agent::{daemon, doctor, enroll, error_chain, scripted, status};
+use ringward_agent::rescue::RescueError;
+use ringward_agent::{daemon, doctor, enroll, error_chain, inspect, rescue, scripted, status};
 use ringward_agent_os::fake::ScriptedHost;
 use ringward_agent_os::linux::LinuxHost;
 use ringward_agent_os::{Host, HostError};
@@ -56,7 +57,43 @@ enum Verb {
         #[command(flatten)]
         place: Place,
     },
+    /// Read crash evidence offline: logs, journals, pstore, wtmp, dumps, event logs, whole folders.
+    ///
+    /// Exit status: 0 everything was read, whatever it told; 3 something could not be read (said in
+    /// place, the rest was read); 1 the output could not be written; 2 wrong arguments.
+    Inspect {
+        /// Files and folders; links in them are not followed.
+        #[arg(required = true)]
+        paths: Vec<PathBuf>,
+        /// One JSON object a line: kind, key, title, module, function, evidence, path; or error,
+        /// offset, path for what could not be read.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Take a host back from the release on trial with files alone, from a live medium or initramfs.
+    ///
+    /// Exit status: 0 listed or went back; 4 there was nothing to go back from; 1 could not act,
+    /// nothing half done; 2 wrong arguments.
+    Rescue {
+        /// Root of the host to rescue, or its agent's state folder.
+        #[arg(long, value_name = "DIR")]
+        root: PathBuf,
+        /// Only look (the default).
+        #[arg(long, conflicts_with_all = ["revert", "committed"])]
+        list: bool,
+        /// Go back.
+        #[arg(long)]
+        revert: bool,
+        /// Also from a newest release that had proven itself.
+        #[arg(long, requires = "revert")]
+        committed: bool,
+    },
 }
+
+/// Something could not be read.
+const EXIT_GAPS: u8 = 3;
+/// There was nothing to go back from.
+const EXIT_NOTHING: u8 = 4;
 
 /// Where settings and state are.
 #[derive(Debug, Args)]
@@ -171,6 +208,46 @@ pub(crate) async fn run(cli: Cli) -> Result<ExitCode, Failure> {
             let healthy = findings.iter().all(|finding| finding.outcome.is_ok());
             Ok(ExitCode::from(u8::from(!healthy)))
         }
+        Verb::Inspect { paths, json } => inspect_paths(&paths, json),
+        Verb::Rescue {
+            root,
+            list: _,
+            revert,
+            committed,
+        } => rescue_host(&root, revert, committed),
+    }
+}
+
+fn inspect_paths(paths: &[PathBuf], json: bool) -> Result<ExitCode, Failure> {
+    let form = match json {
+        true => inspect::Form::Json,
+        false => inspect::Form::Human,
+    };
+    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    match inspect::run(paths, form, &mut out) {
+        Ok(told) if told.gaps == 0 => Ok(ExitCode::SUCCESS),
+        Ok(_) => Ok(ExitCode::from(EXIT_GAPS)),
+        // `| head` has read enough: nobody's failure.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
+        Err(error) => Err(Failure(format!("writing what was found: {error}"))),
+    }
+}
+
+fn rescue_host(root: &Path, revert: bool, committed: bool) -> Result<ExitCode, Failure> {
+    if !revert {
+        print!("{}", rescue::list(root)?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    match rescue::revert(root, committed) {
+        Ok(went) => {
+            println!("{went}");
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(nothing @ RescueError::NothingOnTrial { .. }) => {
+            println!("{nothing}");
+            Ok(ExitCode::from(EXIT_NOTHING))
+        }
+        Err(error) => Err(error.into()),
     }
 }
 

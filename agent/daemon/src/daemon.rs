@@ -132,6 +132,7 @@ pub async fn run<H: Host>(
             happening => agent.translate(happening, &mut events).await,
         }
         agent.notice_sleep(&mut events);
+        agent.notifier.ping();
     }
 }
 
@@ -188,7 +189,6 @@ impl<H: Host> Agent<H> {
             }
             Happening::Host(HostEvent::PowerLost) => {}
             Happening::Timer => {
-                self.notifier.ping();
                 self.renew_when_due();
                 events.push_back(Event::Timer);
             }
@@ -202,6 +202,7 @@ impl<H: Host> Agent<H> {
                 tracing::info!("connected");
                 self.channel = Some(channel);
                 self.counters.session_up();
+                self.renew_when_due();
                 events.push_back(Event::NetworkReachable(true));
                 events.push_back(Event::Connected);
             }

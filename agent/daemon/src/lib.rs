@@ -2,7 +2,8 @@
 //!
 //! Entry points: [`daemon::run`] runs one agent on a host; [`scripted::run`] runs it on a scripted
 //! machine, boots and all; [`fleet`] runs many of those in one process; [`enroll::enroll`] gives a
-//! host its identity; [`status`] and [`doctor`] look without touching.
+//! host its identity; [`status`] and [`doctor`] look without touching; [`inspect`] reads evidence and
+//! [`rescue`] takes a host back, both without a running agent.
 
 pub mod config;
 pub mod counters;
@@ -11,9 +12,11 @@ pub mod doctor;
 pub mod enroll;
 pub mod fleet;
 pub mod identity;
+pub mod inspect;
 mod link;
 pub mod notify;
 pub mod prepare;
+pub mod rescue;
 pub mod scripted;
 pub mod spool;
 pub mod status;

@@ -82,6 +82,50 @@ pub fn decide(ledger: &Ledger, boot: BootId) -> GuardAction {
     GuardAction::NoteBoot(Box::new(noted))
 }
 
+/// What a person's rescue does: the same way back, without counting boots. `committed` also takes
+/// back a newest release that had proven itself.
+#[must_use]
+pub fn rescue(ledger: &Ledger, committed: bool) -> GuardAction {
+    let Some(attempt) = ledger.attempt.as_ref() else {
+        return GuardAction::Nothing;
+    };
+    let proven =
+        attempt.kind == AssignmentKind::Install && attempt.phase == AttemptPhase::Committed;
+    if !(proven && committed) && risk(ledger, attempt).is_none() {
+        return match attempt.phase {
+            AttemptPhase::Reverted(_) => GuardAction::FinishGoingBack {
+                package: attempt.package.clone(),
+                left: attempt.to.release,
+                to: attempt.from.clone(),
+            },
+            _ => GuardAction::Nothing,
+        };
+    }
+    let mut ledger = ledger.clone();
+    let risk = risk(&ledger, attempt).unwrap_or(Risk {
+        release: attempt.to.release,
+        back_to: attempt.from.clone(),
+    });
+    let package = attempt.package.clone();
+    if proven && let Some(known) = ledger.packages.get_mut(&package) {
+        known
+            .history
+            .retain(|old| Some(old) != risk.back_to.as_ref());
+        known.committed = risk.back_to.clone();
+    }
+    ledger.bars.insert(risk.release);
+    if let Some(attempt) = ledger.attempt.as_mut()
+        && attempt.kind == AssignmentKind::Install
+    {
+        attempt.phase = AttemptPhase::Reverted(RevertWhy::Rescue);
+    }
+    GuardAction::GoBack {
+        ledger: Box::new(ledger),
+        package,
+        to: risk.back_to,
+    }
+}
+
 /// An unproven release that runs, or may run.
 struct Risk {
     release: ReleaseDigest,
@@ -222,6 +266,37 @@ mod tests {
     fn a_healthy_boot_does_not_wipe_out_the_bad_one_before_it() {
         let trial = ledger(AssignmentKind::Install, 0, 1, AttemptPhase::Trial);
         assert_eq!(boots(trial, &[false, true, true, false]).0, 4);
+    }
+
+    #[test]
+    fn a_rescue_goes_back_at_once_and_says_that_a_person_did_it() {
+        let trial = ledger(AssignmentKind::Install, 0, 1, AttemptPhase::Trial);
+        let GuardAction::GoBack { ledger, to, .. } = rescue(&trial, false) else {
+            panic!("no way back");
+        };
+        assert_eq!(to, Some(release(0)));
+        assert!(ledger.bars.contains(&release(1).release));
+        let phase = ledger.attempt.as_ref().unwrap().phase;
+        assert_eq!(phase, AttemptPhase::Reverted(RevertWhy::Rescue));
+        assert!(matches!(
+            rescue(&ledger, false),
+            GuardAction::FinishGoingBack { .. }
+        ));
+    }
+
+    #[test]
+    fn a_rescue_takes_a_proven_release_back_only_when_told_to() {
+        let mut proven = ledger(AssignmentKind::Install, 0, 1, AttemptPhase::Committed);
+        let known = proven.packages.values_mut().next().unwrap();
+        known.history = vec![release(0)];
+        known.committed = Some(release(1));
+        assert_eq!(rescue(&proven, false), GuardAction::Nothing);
+        let GuardAction::GoBack { ledger, .. } = rescue(&proven, true) else {
+            panic!("no way back");
+        };
+        let known = ledger.packages.values().next().unwrap();
+        assert_eq!(known.committed, Some(release(0)));
+        assert!(known.history.is_empty());
     }
 
     #[test]

@@ -14,7 +14,7 @@ pub mod store;
 mod words;
 
 pub use codec::LedgerFile;
-pub use decide::{GuardAction, decide};
+pub use decide::{GuardAction, decide, rescue};
 pub use error::GuardError;
 pub use files::{Files, SystemFiles};
 pub use slots::Slots;

@@ -1,7 +1,7 @@
 //! `ringward-agent` as a process, as a service manager sees it.
 
 use crate::support::{HOST, Server};
-use ringward_domain::Absence;
+use ringward_domain::{Absence, AssignmentKind};
 use std::io::Write;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
@@ -68,8 +68,16 @@ async fn the_service_is_ready_alive_and_stops_in_good_order() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
+    // The session is up for both sides when the agent tells of its orders.
+    let release = server.publish("1.0", &[("behaviour", "good")], &[2]);
+    server.want(release, "1.0", AssignmentKind::Install, false);
     server
-        .until("the agent's hello", |state| state.hellos == 1)
+        .until("an account of the order", |state| {
+            state
+                .observed
+                .as_ref()
+                .is_some_and(|observed| observed.preparing.is_some())
+        })
         .await;
     let asked = tokio::task::spawn_blocking(move || {
         assert!(told(&manager).starts_with("READY=1"));

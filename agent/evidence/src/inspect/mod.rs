@@ -4,6 +4,8 @@
 //! one folder together, and reads large logs through windows, so that a log of any size needs the
 //! same memory.
 
+mod machine;
+mod packed;
 mod sniff;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,6 +16,7 @@ use crate::linux::klog::{KernelLog, Origin, ROW_BYTES_MAX};
 use crate::linux::{bootloader, journal, pstore, units, wtmp};
 use crate::source::{Cursor, Source, Step, read_all};
 use crate::windows;
+use machine::Machine;
 
 pub use sniff::{HEAD_BYTES, Kind, sniff};
 
@@ -77,8 +80,10 @@ pub fn inspect(listing: &[Artefact], files: &mut dyn Open, sink: &mut dyn FnMut(
         kinds: Vec::with_capacity(kept),
         groups: BTreeMap::new(),
         done: BTreeSet::new(),
+        machine: None,
     };
     engine.recognise();
+    engine.machine = Machine::of(listing, &engine.kinds);
     for index in 0..listing.len() {
         engine.read(index);
     }
@@ -92,6 +97,13 @@ pub fn json_line(path: &str, item: &Item) -> String {
         object.insert("path".to_owned(), crate::text::evidence(path).into());
     }
     value.to_string()
+}
+
+fn windows_bytes_max(kind: windows::Kind) -> usize {
+    match kind {
+        windows::Kind::Dump => DUMP_BYTES_MAX,
+        _ => WHOLE_BYTES_MAX,
+    }
 }
 
 fn unopened(error: &io::Error) -> Item {
@@ -112,6 +124,8 @@ struct Engine<'a> {
     kinds: Vec<Option<Kind>>,
     groups: BTreeMap<(Group, &'a str), Vec<usize>>,
     done: BTreeSet<(Group, &'a str)>,
+    /// The Windows machine whose log and dumps tell its stops together; taken when it was read.
+    machine: Option<Machine>,
 }
 
 impl<'a> Engine<'a> {
@@ -179,20 +193,15 @@ impl<'a> Engine<'a> {
                     (self.sink)(&self.listing[index].path, finding.into());
                 }
             }
-            Kind::Windows(kind) => {
-                let bytes_max = match kind {
-                    windows::Kind::Dump => DUMP_BYTES_MAX,
-                    _ => WHOLE_BYTES_MAX,
-                };
-                self.whole(index, bytes_max, |name, bytes| {
+            Kind::Windows(kind) => match self.machine.as_ref() {
+                Some(machine) if machine.has(index) => self.windows_machine(),
+                _ => self.whole(index, windows_bytes_max(kind), |name, bytes| {
                     windows::read(kind, name, bytes)
-                });
-            }
+                }),
+            },
             Kind::Empty => {}
             Kind::Zeros => self.gap(index, "nothing but zeros", 0),
-            Kind::Packed(with) => {
-                self.gap(index, &format!("packed with {with}: unpack it first"), 0)
-            }
+            Kind::Packed(with) => self.packed(index, with),
             Kind::Unknown => self.gap(index, "no evidence of a kind known here, not read", 0),
         }
     }
@@ -222,6 +231,55 @@ impl<'a> Engine<'a> {
                     );
                 }
             }
+            Err(error) => self.gap(index, &format!("reading failed: {error}"), 0),
+        }
+    }
+
+    /// All of the machine's artefacts through one detector, when its first member comes up.
+    fn windows_machine(&mut self) {
+        let Some(mut machine) = self.machine.take() else {
+            return;
+        };
+        let mut detector = windows::Detector::default();
+        for index in machine.members() {
+            if let Some(Kind::Windows(kind)) = self.kinds[index] {
+                self.whole(index, windows_bytes_max(kind), |name, bytes| {
+                    windows::feed(kind, name, bytes, &mut detector)
+                });
+            }
+        }
+        let path = &self.listing[machine.log()].path;
+        for finding in detector.finish() {
+            (self.sink)(path, finding.into());
+        }
+        machine.close();
+        self.machine = Some(machine);
+    }
+
+    /// What is in a packed artefact, as if it lay there unpacked; as much as memory may hold.
+    fn packed(&mut self, index: usize, with: &str) {
+        let path = &self.listing[index].path;
+        let read = self.files.open(index).and_then(|mut source| {
+            let mut bytes = read_all(&mut *source, WHOLE_BYTES_MAX)?;
+            let unpacked = packed::unpack(with, &bytes, WHOLE_BYTES_MAX);
+            bytes.clear();
+            Ok(unpacked)
+        });
+        match read {
+            Ok(Ok(inner)) => {
+                let listing = [Artefact {
+                    path: packed::inner_path(path).to_owned(),
+                }];
+                if packed::is_packed(&inner.bytes) {
+                    return self.gap(index, "packed twice: unpack it first", 0);
+                }
+                let mut file = packed::InMemory(&inner.bytes);
+                inspect(&listing, &mut file, &mut |_, item| (self.sink)(path, item));
+                if let Some(why) = inner.cut {
+                    self.gap(index, &why, inner.bytes.len() as u64);
+                }
+            }
+            Ok(Err(why)) => self.gap(index, &why, 0),
             Err(error) => self.gap(index, &format!("reading failed: {error}"), 0),
         }
     }

@@ -13,7 +13,7 @@ use ringward_domain::manifest::Probe;
 use ringward_domain::{BootId, Millis, PackageName, Timestamp};
 use rustix::time::{ClockId, clock_gettime};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Output, Stdio};
 use std::time::Duration;
 use tokio::process::Command;
 use tokio::time::timeout;
@@ -86,36 +86,41 @@ fn boot_id(path: &Path) -> Result<BootId, HostError> {
     })
 }
 
-async fn systemctl(arguments: &[&str]) -> Result<String, HostError> {
-    let failed = |why: String| HostError::Command {
+/// Ask systemd; the answer counts, whatever the exit status: `is-active` fails for what is not.
+async fn ask_systemd(arguments: &[&str]) -> Result<String, HostError> {
+    let output = systemctl(arguments).await?;
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+fn systemctl_failed(arguments: &[&str], why: String) -> HostError {
+    HostError::Command {
         command: format!("{SYSTEMCTL} {}", arguments.join(" ")),
         why,
         next: "check that systemd runs this machine and answers",
-    };
+    }
+}
+
+async fn systemctl(arguments: &[&str]) -> Result<Output, HostError> {
     let mut command = Command::new(SYSTEMCTL);
     command
         .args(arguments)
         .stdin(Stdio::null())
         .stderr(Stdio::null())
         .kill_on_drop(true);
-    let output = timeout(SYSTEMCTL_TIMEOUT, command.output())
+    timeout(SYSTEMCTL_TIMEOUT, command.output())
         .await
         .map_err(|_| {
-            failed(format!(
-                "no answer within {} s",
-                SYSTEMCTL_TIMEOUT.as_secs()
-            ))
+            let seconds = SYSTEMCTL_TIMEOUT.as_secs();
+            systemctl_failed(arguments, format!("no answer within {seconds} s"))
         })?
-        .map_err(|error| failed(error.to_string()))?;
-    // `is-active` and `is-system-running` tell their answer on stdout whatever their exit status.
-    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+        .map_err(|error| systemctl_failed(arguments, error.to_string()))
 }
 
 async fn unit_active(name: &str) -> Result<(), String> {
     if name.is_empty() || name.starts_with('-') || name.contains(|c: char| c.is_control()) {
         return Err(format!("{name:?} is no unit's name"));
     }
-    match systemctl(&["is-active", name]).await {
+    match ask_systemd(&["is-active", name]).await {
         Ok(state) if state == "active" => Ok(()),
         Ok(state) => Err(format!("unit {name} is {state}")),
         Err(error) => Err(error.to_string()),
@@ -165,7 +170,12 @@ impl Host for LinuxHost {
     }
 
     async fn reboot(&self) -> Result<(), HostError> {
-        systemctl(&["--no-block", "reboot"]).await.map(drop)
+        let arguments = ["--no-block", "reboot"];
+        let output = systemctl(&arguments).await?;
+        match output.status.success() {
+            true => Ok(()),
+            false => Err(systemctl_failed(&arguments, output.status.to_string())),
+        }
     }
 
     fn activate(&self, _package: &PackageName) -> Result<(), HostError> {
@@ -194,7 +204,7 @@ impl Host for LinuxHost {
     }
 
     async fn system_stopping(&self) -> bool {
-        match systemctl(&["is-system-running"]).await {
+        match ask_systemd(&["is-system-running"]).await {
             Ok(state) => state == "stopping",
             // Not known to be a person's act: nothing is announced, the silence deadline stays.
             Err(_) => true,

@@ -336,6 +336,8 @@ impl AgentService for Server {
                     let _ = answer.send(Ok(reply.into())).await;
                 }
             }
+            // The agent ended its side: ours ends with the last sender.
+            server.note(|state| state.push = None);
         });
         Ok(Response::new(ReceiverStream::new(answers)))
     }

@@ -429,10 +429,10 @@ fn split(value: &[u8]) -> Option<(&'static str, String)> {
 }
 
 /// Largest window a zstd frame may ask for; systemd writes 2 MiB at most.
-const ZSTD_WINDOW_BYTES_MAX: u64 = 8 * 1024 * 1024;
+pub(crate) const ZSTD_WINDOW_BYTES_MAX: u64 = 8 * 1024 * 1024;
 
 /// The memory a zstd frame asks its reader for (RFC 8878, 3.1.1.1).
-fn zstd_window_bytes(raw: &[u8]) -> Option<u64> {
+pub(crate) fn zstd_window_bytes(raw: &[u8]) -> Option<u64> {
     let descriptor = *raw.get(4)?;
     if descriptor & 0x20 == 0 {
         let window = *raw.get(5)?;
