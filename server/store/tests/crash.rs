@@ -56,7 +56,7 @@ async fn torn_unsynced_writes_leave_whole_commits_only() {
         let mut numbers = Numbers(seed);
         let acknowledged = 1 + numbers.below(80);
         acknowledge(&store, seed, 1..=acknowledged).await;
-        disk.set_gate(true);
+        let gate = disk.close_gate();
         let issued = acknowledged + 1;
         let under_way = store.commit(commit(seed, issued));
         let mut under_way = std::pin::pin!(under_way);
@@ -74,7 +74,7 @@ async fn torn_unsynced_writes_leave_whole_commits_only() {
             };
             assert_eq!(checked, Ok(()), "seed {seed}, trial {trial}");
         }
-        disk.set_gate(false);
+        drop(gate);
         assert_eq!(under_way.await.unwrap(), Committed::Ok(issued));
     }
 }
@@ -95,7 +95,7 @@ async fn torn_writes_do_no_harm_where_old_segments_are_written_over() {
         let durable = disk.durable();
         disk.set_lying(true);
         let more = acknowledged + 1;
-        disk.set_gate(true);
+        let gate = disk.close_gate();
         let mut under_way = std::pin::pin!(store.commit(commit(9, more)));
         tokio::select! {
             answer = &mut under_way => panic!("answered before it was synced: {answer:?}"),
@@ -104,7 +104,7 @@ async fn torn_writes_do_no_harm_where_old_segments_are_written_over() {
         let left = lay_down(&torn(&durable, &disk.written(), &mut numbers));
         let checked = check(&open(left.path()).unwrap(), 9, acknowledged, more).await;
         assert_eq!(checked, Ok(()), "after {acknowledged}");
-        disk.set_gate(false);
+        drop(gate);
         under_way.await.unwrap();
         disk.set_lying(false);
     }
@@ -143,7 +143,7 @@ async fn readers_see_a_commit_only_once_it_is_durable() {
     let store = AnyStore::Sled(store);
     let first = common::put(1, common::key("k", "a"), "old");
     let first = written(&store, first).await;
-    disk.set_gate(true);
+    let gate = disk.close_gate();
     let mut second = common::put(2, common::key("k", "a"), "new");
     second.puts.push((common::key("k", "b"), b"new".to_vec()));
     second.audit.push(b"new".to_vec());
@@ -161,7 +161,7 @@ async fn readers_see_a_commit_only_once_it_is_durable() {
     assert_eq!(store.get(&common::key("k", "b")).await.unwrap(), None);
     assert_eq!(store.audit(0, 9).await.unwrap(), []);
     assert_eq!(common::page(store.changes(first, 9).await), []);
-    disk.set_gate(false);
+    drop(gate);
     let Committed::Ok(second) = under_way.await.unwrap() else {
         panic!("not written");
     };

@@ -24,7 +24,7 @@ async fn crash_before_the_sync(bug: Option<PlantedBug>) -> Result<(), String> {
         store.commit(commit(1, n)).await.unwrap();
     }
     store.plant(bug);
-    disk.set_gate(true);
+    let gate = disk.close_gate();
     let mut sixth = std::pin::pin!(store.commit(commit(1, 6)));
     let early = tokio::select! {
         answer = &mut sixth => Some(answer),
@@ -40,7 +40,7 @@ async fn crash_before_the_sync(bug: Option<PlantedBug>) -> Result<(), String> {
     };
     disk.at_gate().await;
     let left = lay_down(&disk.durable());
-    disk.set_gate(false);
+    drop(gate);
     let acknowledged = if matches!(early, Some(Ok(Committed::Ok(6)))) {
         6
     } else {

@@ -81,7 +81,7 @@ impl Folder {
     /// could not write and yet show them, so every byte is written again before it is believed.
     pub fn open(&self, options: &Options, rewrite: bool) -> Result<Opened, StoreError> {
         let failed = |why: io::Error| failed("opening the store", &self.path, &why);
-        let mut set_aside: Vec<String> = Vec::new();
+        let mut set_aside = self.set_torn_aside().map_err(failed)?;
         self.settle(options, rewrite).map_err(failed)?;
         let db = match self.open_sled(options) {
             Ok(db) => db,

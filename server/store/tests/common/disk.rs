@@ -65,10 +65,10 @@ impl TestDisk {
         self.state().lying = lying;
     }
 
-    /// Syncs of the database wait from now on, or go on.
-    pub fn set_gate(&self, closed: bool) {
-        self.state().gate_closed = closed;
-        self.opened.notify_all();
+    /// Syncs of the database wait until the gate is dropped.
+    pub fn close_gate(&self) -> Gate<'_> {
+        self.state().gate_closed = true;
+        Gate(self)
     }
 
     /// Resolves once a sync waits at the gate.
@@ -85,6 +85,16 @@ impl TestDisk {
     /// What is written, durable or not.
     pub fn written(&self) -> Image {
         image(&self.folder)
+    }
+}
+
+/// Opens when dropped, by a failing test too: a store waits for its writer when it is dropped.
+pub struct Gate<'a>(&'a TestDisk);
+
+impl Drop for Gate<'_> {
+    fn drop(&mut self) {
+        self.0.state().gate_closed = false;
+        self.0.opened.notify_all();
     }
 }
 
