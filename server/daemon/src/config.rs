@@ -19,6 +19,9 @@ pub struct ConfigFile {
     pub agents: ListenerFile,
     /// The admins' listener.
     pub admins: ListenerFile,
+    /// The dashboard's plain listener; absent: browsers need a certificate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dashboard: Option<DashboardFile>,
     /// Where and how state is kept.
     #[serde(default)]
     pub store: StoreFile,
@@ -38,6 +41,14 @@ pub struct ListenerFile {
     pub listen: SocketAddr,
     /// Address that clients are told, `HOST:PORT`.
     pub address: String,
+}
+
+/// The dashboard for browsers without a certificate.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DashboardFile {
+    /// Address to bind, on loopback only; port 0 takes a free one, written to `run/addresses.json`.
+    pub listen: SocketAddr,
 }
 
 /// Where state is kept.
@@ -180,6 +191,8 @@ pub struct Config {
     pub agents: ListenerFile,
     /// The admins' listener.
     pub admins: ListenerFile,
+    /// The dashboard's plain listener on loopback.
+    pub dashboard: Option<SocketAddr>,
     /// Kind of store.
     pub engine: Engine,
     /// Lifetimes.
@@ -292,6 +305,7 @@ impl Config {
             data,
             agents: file.agents,
             admins: file.admins,
+            dashboard: file.dashboard.map(|dashboard| dashboard.listen),
             engine: file.store.engine,
             certificates: file.certificates,
             limits: file.limits.try_into()?,

@@ -49,10 +49,7 @@ impl fmt::Display for Findings {
 }
 
 /// Looks over what `config` names. Opens the store, so the server must not be running.
-///
-/// # Errors
-/// None of its own so far; what is wrong stands in the findings.
-pub fn doctor(config: &Config) -> Result<Findings, ServerError> {
+pub fn doctor(config: &Config) -> Findings {
     let mut findings = Findings::default();
     let root = config.data.root();
     findings.note(
@@ -78,7 +75,7 @@ pub fn doctor(config: &Config) -> Result<Findings, ServerError> {
     if config.engine == Engine::Sled {
         check_store(config, &mut findings);
     }
-    Ok(findings)
+    findings
 }
 
 fn check_pki(pki: &Pki, config: &Config, findings: &mut Findings) {
@@ -145,5 +142,37 @@ fn check_store(config: &Config, findings: &mut Findings) {
                 source,
             }),
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::init::{InitOptions, init};
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_fresh_directory_is_healthy_and_an_open_key_is_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let made = init(&InitOptions {
+            data: dir.path().join("data"),
+            agent_address: "127.0.0.1:0".to_owned(),
+            admin_address: "127.0.0.1:0".to_owned(),
+            admin: "ada".to_owned(),
+            rings: None,
+            release_root: None,
+        })
+        .unwrap();
+        let config = Config::load(made.data.clone()).unwrap();
+        let fresh = doctor(&config);
+        assert!(fresh.is_healthy(), "{fresh}");
+        let key = made.data.pki().join("admins.key");
+        std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();
+        let found = doctor(&config).to_string();
+        assert!(
+            found.contains("PROBLEM") && found.contains("chmod"),
+            "{found}"
+        );
     }
 }

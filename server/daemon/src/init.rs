@@ -1,7 +1,7 @@
 //! `ringward-server init`: everything a first start needs, made once and never overwritten.
 
 use crate::config::{
-    CertificatesFile, ConfigFile, LimitsFile, ListenerFile, StoreFile, split_address,
+    CertificatesFile, ConfigFile, DashboardFile, LimitsFile, ListenerFile, StoreFile, split_address,
 };
 use crate::data_dir::{DataDir, create_private_dir, read_bounded, write_whole};
 use crate::error::ServerError;
@@ -51,12 +51,14 @@ impl Initialised {
         format!(
             "Made {data}. Hosts reach it at {agents}, admins at {admins}.\n\n\
              Next:\n  \
-             ringwardctl keys init                                 # release keys, kept by people\n  \
-             ringward-server trust-root --data {data} release-root.json\n  \
+             ringwardctl keys init            # release keys, kept by people and never here\n  \
+             ringward-server trust-root --data {data} release-keys/release-root.json\n  \
              ringward-server run --data {data}\n  \
+             ringward-server login --data {data}   # a link that opens the dashboard, once\n  \
              export RINGWARD_CONTEXT={context}\n  \
-             ringwardctl tokens create                             # then, on each host:\n  \
-             ringward-agent enroll TOKEN\n\n\
+             ringwardctl tokens create        # its text goes, on the new host, into\n  \
+             ringward-agent enroll --token-stdin\n  \
+             ringward-agent run\n\n\
              Keep {data}/pki/root.key offline: it is only needed for a new intermediate.",
             agents = self.agent_address,
             admins = self.admin_address,
@@ -119,6 +121,9 @@ pub fn init(options: &InitOptions) -> Result<Initialised, ServerError> {
     let file = ConfigFile {
         agents,
         admins,
+        dashboard: Some(DashboardFile {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+        }),
         store: StoreFile::default(),
         certificates,
         limits: LimitsFile::default(),

@@ -21,6 +21,7 @@ pub mod release_check;
 pub mod run;
 pub mod storage;
 pub mod tokens;
+pub mod web;
 
 pub use config::Config;
 pub use data_dir::DataDir;
@@ -29,3 +30,4 @@ pub use error::{ServerError, chain};
 pub use init::{InitOptions, Initialised, init};
 pub use release_check::trust_root;
 pub use run::{Addresses, Running, run, start, start_on};
+pub use web::{LoginWord, new_login_word};

@@ -1,71 +1,22 @@
-//! `ringward-server`: `init`, `run`, `trust-root`, `doctor`.
+//! `ringward-server`: `init`, `run`, `login`, `trust-root`, `doctor`.
 
-use clap::{Parser, Subcommand};
+mod cli;
+
+use clap::Parser;
+use cli::{Cli, Verb};
 use ringward_server::{Config, DataDir, InitOptions, ServerError, chain};
-use std::path::PathBuf;
+use std::io::IsTerminal;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
-
-/// The Ringward control server.
-#[derive(Parser)]
-#[command(version, about)]
-struct Cli {
-    #[command(subcommand)]
-    command: Verb,
-}
-
-#[derive(Subcommand)]
-enum Verb {
-    /// Make a data directory: authority, settings, ring policy, first admin.
-    Init {
-        /// Directory to make; must not exist or be empty.
-        #[arg(long)]
-        data: PathBuf,
-        /// Address at which hosts reach this server.
-        #[arg(long, value_name = "HOST:PORT")]
-        agent_address: String,
-        /// Address at which admins reach this server.
-        #[arg(long, value_name = "HOST:PORT")]
-        admin_address: String,
-        /// Name of the first admin.
-        #[arg(long, default_value = "admin")]
-        admin: String,
-        /// Ring policy to begin with (TOML).
-        #[arg(long)]
-        rings: Option<PathBuf>,
-        /// Release root to trust from the start (`ringwardctl keys init` writes one).
-        #[arg(long)]
-        release_root: Option<PathBuf>,
-    },
-    /// Serve a data directory until SIGTERM or SIGINT.
-    Run {
-        /// The data directory.
-        #[arg(long)]
-        data: PathBuf,
-    },
-    /// Trust these release keys from now on (a running server takes them at once).
-    TrustRoot {
-        /// The data directory.
-        #[arg(long)]
-        data: PathBuf,
-        /// The release root (JSON, public keys only).
-        file: PathBuf,
-    },
-    /// Look a data directory over; the server must not be running.
-    Doctor {
-        /// The data directory.
-        #[arg(long)]
-        data: PathBuf,
-    },
-}
 
 fn main() -> ExitCode {
     let filter = EnvFilter::try_from_env("RINGWARD_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .init();
     match carry_out(Cli::parse().command) {
         Ok(code) => code,
@@ -97,6 +48,13 @@ fn carry_out(verb: Verb) -> Result<ExitCode, ServerError> {
             println!("{}", made.next_steps());
         }
         Verb::Run { data } => serve(Config::load(DataDir::new(data))?)?,
+        Verb::Login { data, admin } => {
+            let made = ringward_server::new_login_word(&DataDir::new(data), &admin)?;
+            match made.link {
+                Some(link) => println!("{link}"),
+                None => println!("{}", made.word),
+            }
+        }
         Verb::TrustRoot { data, file } => {
             let root = ringward_server::trust_root(&DataDir::new(data), &file)?;
             println!(
@@ -107,7 +65,7 @@ fn carry_out(verb: Verb) -> Result<ExitCode, ServerError> {
             );
         }
         Verb::Doctor { data } => {
-            let findings = ringward_server::doctor(&Config::load(DataDir::new(data))?)?;
+            let findings = ringward_server::doctor(&Config::load(DataDir::new(data))?);
             println!("{findings}");
             if !findings.is_healthy() {
                 return Ok(ExitCode::FAILURE);

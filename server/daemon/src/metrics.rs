@@ -154,11 +154,15 @@ impl Metrics {
     /// All of it in Prometheus' text format.
     pub fn render(&self) -> String {
         let mut out = String::with_capacity(8 * 1024);
-        for (name, help, value) in self.counters() {
-            series(&mut out, name, "counter", help, value);
+        for (name, help, counter) in self
+            .listener_counters()
+            .into_iter()
+            .chain(self.work_counters())
+        {
+            series(&mut out, name, "counter", help, counter.get());
         }
-        for (name, help, value) in self.gauges() {
-            series(&mut out, name, "gauge", help, value);
+        for (name, help, gauge) in self.gauges() {
+            series(&mut out, name, "gauge", help, gauge.get());
         }
         histogram(
             &mut out,
@@ -175,146 +179,56 @@ impl Metrics {
         out
     }
 
-    fn counters(&self) -> Vec<(&'static str, &'static str, u64)> {
-        let row = |name, help, counter: &Counter| (name, help, counter.get());
+    // One line a series: a table that is read as one.
+    #[rustfmt::skip]
+    fn listener_counters(&self) -> Vec<Row<'_, Counter>> {
         vec![
-            row(
-                "ringward_connections_accepted_total",
-                "Connections accepted.",
-                &self.connections_accepted,
-            ),
-            row(
-                "ringward_accept_errors_total",
-                "Failures of accept itself.",
-                &self.accept_errors,
-            ),
-            row(
-                "ringward_shed_connections_total",
-                "Connections closed: too many in all.",
-                &self.shed_connections,
-            ),
-            row(
-                "ringward_shed_unauthenticated_total",
-                "Connections closed: too many without identity from one address.",
-                &self.shed_unauthenticated,
-            ),
-            row(
-                "ringward_shed_handshake_wait_total",
-                "Connections closed while waiting for a handshake.",
-                &self.shed_handshake_wait,
-            ),
-            row(
-                "ringward_handshakes_failed_total",
-                "TLS handshakes that failed.",
-                &self.handshakes_failed,
-            ),
-            row(
-                "ringward_handshakes_timed_out_total",
-                "TLS handshakes that took too long.",
-                &self.handshakes_timed_out,
-            ),
-            row(
-                "ringward_calls_unauthenticated_total",
-                "Calls refused for lack of an identity.",
-                &self.calls_unauthenticated,
-            ),
-            row(
-                "ringward_calls_timed_out_total",
-                "Calls that took too long.",
-                &self.calls_timed_out,
-            ),
-            row(
-                "ringward_sessions_slow_total",
-                "Sessions closed because the host read too slowly.",
-                &self.sessions_slow,
-            ),
-            row(
-                "ringward_sessions_replaced_total",
-                "Sessions replaced by a newer one of the same host.",
-                &self.sessions_replaced,
-            ),
-            row(
-                "ringward_sessions_revoked_total",
-                "Sessions refused or closed because the host is retired.",
-                &self.sessions_revoked,
-            ),
-            row(
-                "ringward_messages_delayed_total",
-                "Session messages held back by the rate limit.",
-                &self.messages_delayed,
-            ),
-            row(
-                "ringward_messages_received_total",
-                "Session messages received.",
-                &self.messages_received,
-            ),
-            row(
-                "ringward_messages_sent_total",
-                "Messages sent to hosts.",
-                &self.messages_sent,
-            ),
-            row(
-                "ringward_signals_durable_total",
-                "Signals made durable, repetitions included.",
-                &self.signals_durable,
-            ),
-            row(
-                "ringward_commits_total",
-                "Batches made durable.",
-                &self.commits,
-            ),
-            row(
-                "ringward_commit_failures_total",
-                "Attempts to commit that failed and were tried again.",
-                &self.commit_failures,
-            ),
-            row("ringward_halts_total", "Rollouts halted.", &self.halts),
-            row("ringward_enrolled_total", "Hosts enrolled.", &self.enrolled),
-            row(
-                "ringward_enrolments_refused_total",
-                "Enrolments refused.",
-                &self.enrolments_refused,
-            ),
-            row(
-                "ringward_artefact_bytes_sent_total",
-                "Artefact bytes sent.",
-                &self.artefact_bytes_sent,
-            ),
+            ("ringward_connections_accepted_total", "Connections accepted.", &self.connections_accepted),
+            ("ringward_accept_errors_total", "Failures of accept itself.", &self.accept_errors),
+            ("ringward_shed_connections_total", "Connections closed: too many in all.", &self.shed_connections),
+            ("ringward_shed_unauthenticated_total", "Connections closed: too many without identity from one address.", &self.shed_unauthenticated),
+            ("ringward_shed_handshake_wait_total", "Connections closed while waiting for a handshake.", &self.shed_handshake_wait),
+            ("ringward_handshakes_failed_total", "TLS handshakes that failed.", &self.handshakes_failed),
+            ("ringward_handshakes_timed_out_total", "TLS handshakes that took too long.", &self.handshakes_timed_out),
+            ("ringward_calls_unauthenticated_total", "Calls refused for lack of an identity.", &self.calls_unauthenticated),
+            ("ringward_calls_timed_out_total", "Calls that took too long.", &self.calls_timed_out),
         ]
     }
 
-    fn gauges(&self) -> Vec<(&'static str, &'static str, u64)> {
-        let row = |name, help, gauge: &Gauge| (name, help, gauge.get());
+    #[rustfmt::skip]
+    fn work_counters(&self) -> Vec<Row<'_, Counter>> {
         vec![
-            row(
-                "ringward_connections_open",
-                "Connections open now.",
-                &self.connections_open,
-            ),
-            row(
-                "ringward_sessions_open",
-                "Sessions open now.",
-                &self.sessions_open,
-            ),
-            row(
-                "ringward_store_failing",
-                "1 while the store fails and is tried again.",
-                &self.store_failing,
-            ),
-            row(
-                "ringward_downloads_open",
-                "Artefact downloads under way.",
-                &self.downloads_open,
-            ),
-            row(
-                "ringward_rollouts_running",
-                "Rollouts that expose hosts now.",
-                &self.rollouts_running,
-            ),
-            row("ringward_hosts", "Hosts known.", &self.hosts),
+            ("ringward_sessions_slow_total", "Sessions closed because the host read too slowly.", &self.sessions_slow),
+            ("ringward_sessions_replaced_total", "Sessions replaced by a newer one of the same host.", &self.sessions_replaced),
+            ("ringward_sessions_revoked_total", "Sessions refused or closed because the host is retired.", &self.sessions_revoked),
+            ("ringward_messages_delayed_total", "Session messages held back by the rate limit.", &self.messages_delayed),
+            ("ringward_messages_received_total", "Session messages received.", &self.messages_received),
+            ("ringward_messages_sent_total", "Messages sent to hosts.", &self.messages_sent),
+            ("ringward_signals_durable_total", "Signals made durable, repetitions included.", &self.signals_durable),
+            ("ringward_commits_total", "Batches made durable.", &self.commits),
+            ("ringward_commit_failures_total", "Attempts to commit that failed and were tried again.", &self.commit_failures),
+            ("ringward_halts_total", "Rollouts halted.", &self.halts),
+            ("ringward_enrolled_total", "Hosts enrolled.", &self.enrolled),
+            ("ringward_enrolments_refused_total", "Enrolments refused.", &self.enrolments_refused),
+            ("ringward_artefact_bytes_sent_total", "Artefact bytes sent.", &self.artefact_bytes_sent),
+        ]
+    }
+
+    #[rustfmt::skip]
+    fn gauges(&self) -> Vec<Row<'_, Gauge>> {
+        vec![
+            ("ringward_connections_open", "Connections open now.", &self.connections_open),
+            ("ringward_sessions_open", "Sessions open now.", &self.sessions_open),
+            ("ringward_store_failing", "1 while the store fails and is tried again.", &self.store_failing),
+            ("ringward_downloads_open", "Artefact downloads under way.", &self.downloads_open),
+            ("ringward_rollouts_running", "Rollouts that expose hosts now.", &self.rollouts_running),
+            ("ringward_hosts", "Hosts known.", &self.hosts),
         ]
     }
 }
+
+/// Name, help and value of a series.
+type Row<'a, T> = (&'static str, &'static str, &'a T);
 
 fn series(out: &mut String, name: &str, kind: &str, help: &str, value: u64) {
     let _ = writeln!(

@@ -13,6 +13,7 @@ use crate::metrics::Metrics;
 use crate::pki::{Pki, Which};
 use crate::storage::{self, CLOCK, LEASE, LEASE_TTL_MS, META};
 use crate::tokens::Tokens;
+use crate::web;
 use ringward_domain::Timestamp;
 use ringward_server_core::control::Control;
 use ringward_server_core::policy::Policy;
@@ -46,6 +47,9 @@ pub struct Addresses {
     pub agents: SocketAddr,
     /// The admins' listener.
     pub admins: SocketAddr,
+    /// The dashboard's plain listener on loopback, where there is one.
+    #[serde(default)]
+    pub dashboard: Option<SocketAddr>,
 }
 
 /// A server that runs.
@@ -101,9 +105,14 @@ pub async fn start_on(config: Config, store: Arc<AnyStore>) -> Result<Running, S
     check_private(config.data.root())?;
     let (agents_tcp, agents_at) = bind(config.agents.listen, "agents").await?;
     let (admins_tcp, admins_at) = bind(config.admins.listen, "admins").await?;
+    let dashboard = match config.dashboard {
+        None => None,
+        Some(address) => Some(web::bind(address).await?),
+    };
     let addresses = Addresses {
         agents: agents_at,
         admins: admins_at,
+        dashboard: dashboard.as_ref().map(|(_, address)| *address),
     };
     let holder = pki.root_key_hash()?.to_string();
     let (actor, handle, fence) = restore(&config, Arc::clone(&store), holder, &metrics).await?;
@@ -138,6 +147,11 @@ pub async fn start_on(config: Config, store: Arc<AnyStore>) -> Result<Running, S
         );
         tasks.spawn(listener.run(stop.clone(), tasks.clone()));
     };
+    if let Some((tcp, address)) = dashboard {
+        let data = config.data.clone();
+        let dashboard = web::Dashboard::new(tcp, address, admins.clone(), data, stop.child_token());
+        tasks.spawn(dashboard.run(tasks.clone()));
+    }
     listener(Which::Agents, agents_tcp, agents_tls, agents);
     listener(Which::Admins, admins_tcp, admins_tls, admins);
     write_addresses(&config, &addresses)?;
@@ -186,6 +200,7 @@ impl Running {
             tracing::warn!("connections did not end in time: cut");
         }
         self.actor_stop.cancel();
+        tracing::info!("stopped");
         match tokio::time::timeout(self.drain, self.actor).await {
             Ok(ended) => joined(ended),
             // The store hangs: nothing was acknowledged that is not written.

@@ -235,7 +235,7 @@ async fn an_artefact_comes_whole_and_from_any_offset() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn failures_halt_the_rollout_and_the_time_to_halt_is_told() {
-    let server = Server::start(Engine::Mem).await;
+    let server = Server::start(Engine::Sled).await;
     let token = server.token(3).await;
     let mut hosts = Vec::new();
     for _ in 0..3 {
@@ -264,6 +264,7 @@ async fn failures_halt_the_rollout_and_the_time_to_halt_is_told() {
         _ = async { tokio::join!(a, b, c) } => unreachable!("hosts wait for ever"),
         view = until(&server, id, |v| v.evidence_to_halt_ms.is_some()) => view,
     };
+    println!("evidence to halt: {:?} ms", view.evidence_to_halt_ms);
     assert!(is_state(&view, pb::RolloutState::Halted), "{view:?}");
     assert!(!view.state_reason.is_empty());
     assert!(!view.failed_hosts.is_empty());
@@ -437,6 +438,43 @@ async fn a_server_that_lost_its_lease_stops_before_it_answers() {
     assert!(store.signals(None, None, 10).await.unwrap().is_empty());
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_watcher_hears_what_stands_then_what_changes() {
+    use ringward_wire::watch::WatchEvent;
+    let server = Server::start(Engine::Mem).await;
+    let (_host, _session) = enrolled(&server).await;
+    let release = server.publish("1.0").await;
+    let mut events = pb::watch_service_client::WatchServiceClient::new(server.admin().await)
+        .watch(pb::WatchRequest::default())
+        .await
+        .unwrap()
+        .into_inner();
+    let mut next = async || {
+        let event = tokio::time::timeout(Duration::from_secs(5), events.message()).await;
+        WatchEvent::try_from(event.unwrap().unwrap().unwrap()).unwrap()
+    };
+    assert_eq!(next().await, WatchEvent::Andon(None));
+    assert_eq!(next().await, WatchEvent::CaughtUp);
+    let id = begin_rollout(&server, release).await;
+    loop {
+        if let WatchEvent::Rollout(view) = next().await {
+            assert_eq!(view.id, id);
+            break;
+        }
+    }
+    let stop = pb::FleetCommand { act: act("smoke") };
+    server.rollouts().await.stop_all(stop).await.unwrap();
+    loop {
+        if let WatchEvent::Andon(Some(andon)) = next().await {
+            assert_eq!(
+                (andon.actor.as_str(), andon.reason.as_str()),
+                ("ada", "smoke")
+            );
+            break;
+        }
+    }
+}
+
 /// A disk that is full when told so.
 #[derive(Debug, Default)]
 struct Fills(AtomicBool);
@@ -459,8 +497,7 @@ impl Disk for Fills {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn on_a_full_disk_nothing_is_acknowledged_and_with_room_everything_is() {
+async fn on_a_disk_that_fills() -> (Server, Arc<Fills>) {
     let mut server = Server::start(Engine::Mem).await;
     server.running.take().unwrap().stop().await.unwrap();
     let disk = Arc::new(Fills::default());
@@ -471,6 +508,27 @@ async fn on_a_full_disk_nothing_is_acknowledged_and_with_room_everything_is() {
     let store = AnyStore::sled(&server.config.data.store(), options).unwrap();
     let running = ringward_server::start_on(server.config.clone(), Arc::new(store)).await;
     server.running = Some(running.unwrap());
+    (server, disk)
+}
+
+/// Asks for a page until it holds `wanted`.
+async fn until_page(server: &Server, path: &str, wanted: &str) -> String {
+    let seen = async {
+        loop {
+            let text = common::page(server, path).await;
+            if text.contains(wanted) {
+                return text;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let seen = tokio::time::timeout(Duration::from_secs(10), seen).await;
+    seen.expect("the page gets there")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_a_full_disk_nothing_is_acknowledged_and_with_room_everything_is() {
+    let (server, disk) = on_a_disk_that_fills().await;
     let (_host, mut session) = enrolled(&server).await;
     session
         .until(|m| matches!(m, ToAgent::Desired(_)).then_some(()))
@@ -486,18 +544,7 @@ async fn on_a_full_disk_nothing_is_acknowledged_and_with_room_everything_is() {
     let channel = server.admin().await;
     let mut fleet = pb::fleet_service_client::FleetServiceClient::new(channel);
     // Questions are answered meanwhile, and say that nothing of it is stored.
-    let failing = async {
-        loop {
-            let text = common::page(&server, "/readyz").await;
-            if text.contains("503") {
-                return text;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    let text = tokio::time::timeout(Duration::from_secs(10), failing)
-        .await
-        .unwrap();
+    let text = until_page(&server, "/readyz", "503").await;
     assert!(text.contains("the store fails"), "{text}");
     let asked = pb::StatusRequest::default();
     tokio::select! {
@@ -515,4 +562,30 @@ async fn on_a_full_disk_nothing_is_acknowledged_and_with_room_everything_is() {
     assert!(common::page(&server, "/readyz").await.contains("200"));
     let metrics = common::page(&server, "/metrics").await;
     assert!(metrics.contains("ringward_store_failing 0"), "{metrics}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_given_up_while_it_was_opened_does_not_linger() {
+    let (server, disk) = on_a_disk_that_fills().await;
+    let token = server.token(1).await;
+    let host = server.enrol(&token).await.unwrap();
+    let (_other, session) = enrolled(&server).await;
+    disk.0.store(true, Ordering::SeqCst);
+    session
+        .send(ToServer::Signals(vec![signal(
+            1,
+            None,
+            SignalKind::OomKill,
+        )]))
+        .await;
+    until_page(&server, "/readyz", "503").await;
+    let patience = Duration::from_millis(300);
+    let given_up = tokio::time::timeout(patience, server.session(&host, hello())).await;
+    assert!(
+        given_up.is_err(),
+        "no session opens while nothing can be written"
+    );
+    disk.0.store(false, Ordering::SeqCst);
+    until_page(&server, "/readyz", "200").await;
+    until_page(&server, "/metrics", "ringward_sessions_open 1\n").await;
 }

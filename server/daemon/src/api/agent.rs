@@ -207,6 +207,7 @@ impl AgentApi {
             .spend(&request.secret, wanted.key_hash())
             .await
             .map_err(token_refused)?;
+        tracing::info!(host = %spent.host, token = spent.token, repeated = spent.repeated, "token spent");
         let state = shared
             .handle
             .enrol(Enrolment {

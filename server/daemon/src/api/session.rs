@@ -66,11 +66,20 @@ pub(super) async fn open(
         out: out.clone(),
         close: close.clone(),
     };
+    // Given up half-way (the call's time ran out), the actor may have the session already.
+    let mut opening = Opening {
+        shared: &shared,
+        host,
+        id,
+        is_open: false,
+    };
     shared
         .handle
         .connect(host, session, hello)
         .await?
         .map_err(refused)?;
+    opening.is_open = true;
+    drop(opening);
     let outbound = Outbound {
         inbox,
         closed: Box::pin(close.clone().cancelled_owned()),
@@ -86,6 +95,23 @@ pub(super) async fn open(
     };
     tokio::spawn(reader.run(frames));
     Ok(outbound)
+}
+
+/// A session that is being opened; dropped before it is open, the actor hears of its end.
+struct Opening<'a> {
+    shared: &'a Arc<Shared>,
+    host: HostId,
+    id: SessionId,
+    is_open: bool,
+}
+
+impl Drop for Opening<'_> {
+    fn drop(&mut self) {
+        if !self.is_open {
+            let (handle, host, id) = (self.shared.handle.clone(), self.host, self.id);
+            tokio::spawn(async move { handle.disconnect(host, id).await });
+        }
+    }
 }
 
 fn refused(why: ConnectRefused) -> Status {

@@ -95,7 +95,7 @@ impl Serve {
                 None => (StatusCode::OK, "ready\n".to_owned()),
                 Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
             },
-            _ => return None,
+            _ => return crate::web::answer_page(request),
         };
         let mut response = Response::new(Body::new(http_body_util::Full::from(text)));
         *response.status_mut() = status;
@@ -109,6 +109,9 @@ impl Serve {
     async fn call(mut self, request: Request<Incoming>) -> Response<Body> {
         if let Some(page) = self.page(&request) {
             return page;
+        }
+        if self.pages.is_some() && crate::web::is_cross_origin(&request) {
+            return crate::web::refuse_cross_origin();
         }
         let is_upload = UPLOADS.contains(&request.uri().path());
         let request = request.map(Body::new);

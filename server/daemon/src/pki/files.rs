@@ -68,15 +68,12 @@ pub fn create(
     create_private_dir(folder)?;
     let (root, root_key) = Authority::new_root()?;
     write_pair(folder, "root", root.certificate_pem(), &root_key)?;
-    let mut intermediates = Vec::with_capacity(2);
-    for which in [Which::Agents, Which::Admins] {
+    let intermediate = |which: Which| {
         let (authority, key) = root.new_intermediate(&format!("Ringward {}", which.name()))?;
         write_pair(folder, which.name(), authority.certificate_pem(), &key)?;
-        intermediates.push(authority);
-    }
-    let (Some(admins), Some(agents)) = (intermediates.pop(), intermediates.pop()) else {
-        unreachable!("two intermediates were just made");
+        Ok::<_, ServerError>(authority)
     };
+    let (agents, admins) = (intermediate(Which::Agents)?, intermediate(Which::Admins)?);
     let pki = Pki {
         folder: folder.to_owned(),
         root_pem: root.certificate_pem().to_owned(),

@@ -1,0 +1,67 @@
+//! The command line.
+
+use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+
+/// The Ringward control server.
+#[derive(Parser)]
+#[command(version, about)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Verb,
+}
+
+#[derive(Subcommand)]
+pub enum Verb {
+    /// Make a data directory: authority, settings, ring policy, first admin.
+    Init {
+        /// Directory to make; must not exist or be empty.
+        #[arg(long)]
+        data: PathBuf,
+        /// Address at which hosts reach this server.
+        #[arg(long, value_name = "HOST:PORT")]
+        agent_address: String,
+        /// Address at which admins reach this server.
+        #[arg(long, value_name = "HOST:PORT")]
+        admin_address: String,
+        /// Name of the first admin.
+        #[arg(long, default_value = "admin")]
+        admin: String,
+        /// Ring policy to begin with (TOML).
+        #[arg(long)]
+        rings: Option<PathBuf>,
+        /// Release root to trust from the start (`ringwardctl keys init` writes one).
+        #[arg(long)]
+        release_root: Option<PathBuf>,
+    },
+    /// Serve a data directory until SIGTERM or SIGINT.
+    Run {
+        /// The data directory.
+        #[arg(long)]
+        data: PathBuf,
+    },
+    /// Print a one-time link into the dashboard, good for two minutes.
+    Login {
+        /// The data directory.
+        #[arg(long)]
+        data: PathBuf,
+        /// As which admin.
+        #[arg(long, default_value = "admin")]
+        admin: String,
+    },
+    /// Trust these release keys from now on (a running server takes them at once).
+    TrustRoot {
+        /// The data directory.
+        #[arg(long)]
+        data: PathBuf,
+        /// The release root (JSON, public keys only).
+        file: PathBuf,
+    },
+    /// Look a data directory over; the server must not be running.
+    Doctor {
+        /// The data directory.
+        #[arg(long)]
+        data: PathBuf,
+    },
+}
