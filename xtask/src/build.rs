@@ -43,6 +43,31 @@ pub fn binaries(names: &[&str]) -> Result<PathBuf> {
     Ok(target_dir()?.join("debug"))
 }
 
+/// Build binaries as they are shipped, and return the folder they are in.
+pub fn release_binaries(names: &[&str]) -> Result<PathBuf> {
+    let mut command = cargo();
+    command.args(["build", "--release", "--locked"]);
+    for name in names {
+        command.args(["--bin", name]);
+    }
+    run(&mut command)?;
+    Ok(target_dir()?.join("release"))
+}
+
+/// Version of the workspace.
+pub fn version() -> Result<String> {
+    let metadata = metadata()?;
+    let packages = metadata["packages"].as_array();
+    let own = packages
+        .into_iter()
+        .flatten()
+        .find(|package| package["name"] == "ringward-agent");
+    let version = own.and_then(|package| package["version"].as_str());
+    Ok(version
+        .context("cargo metadata names no version")?
+        .to_owned())
+}
+
 /// Where cargo puts what it builds.
 pub fn target_dir() -> Result<PathBuf> {
     let metadata = metadata()?;

@@ -10,6 +10,9 @@ pub struct Args {
     /// End by itself and judge the outcome instead of leaving the server running
     #[arg(long)]
     pub headless: bool,
+    /// Kill server and agent in the middle of each rollout, tear a spool, fill the server's disk
+    #[arg(long)]
+    pub chaos: bool,
     /// Write the outcome as JSON
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
@@ -24,13 +27,15 @@ pub fn run(args: &Args) -> Result<()> {
         "ringward-agent",
         "ringward-guard",
         "ringwardctl",
-        "ringward-fleet",
         "ringward-demo",
     ])?;
     let mut demo = Command::new(programs.join("ringward-demo"));
     demo.arg("--programs").arg(&programs);
     if args.headless {
         demo.arg("--headless");
+    }
+    if args.chaos {
+        demo.arg("--chaos");
     }
     for (flag, path) in [("--json", &args.json), ("--dir", &args.dir)] {
         if let Some(path) = path {

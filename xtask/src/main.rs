@@ -4,6 +4,7 @@ mod build;
 mod check_deps;
 mod ci;
 mod demo;
+mod dist;
 mod lexer;
 mod tests;
 
@@ -32,6 +33,8 @@ enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Make .deb and .rpm of agent, server and ringwardctl
+    Dist(dist::Args),
     /// What continuous integration runs: fmt, clippy, check-deps, test, headless demo
     Ci,
     /// Hold the arrows between the crates and the bans in the pure ones
@@ -42,6 +45,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().verb {
         Verb::Demo(args) => demo::run(&args),
         Verb::Test { args } => tests::run(&args),
+        Verb::Dist(args) => dist::run(&args),
         Verb::Ci => ci::run(),
         Verb::CheckDeps => check_deps::run(),
     };
