@@ -60,7 +60,7 @@ pub enum Event {
     /// `Effect::Switch` or `Effect::Revert` was carried out, or failed and changed nothing.
     Switched(Result<(), SwitchFailure>),
     /// A ledger write failed: nothing after it in its list was carried out. Told before any other
-    /// event but `SpoolFailed`.
+    /// event; only `SpoolFailed` of the same list may come before or after it.
     LedgerFailed,
     /// `Effect::Spool` of this seq failed: it is not in the spool, and the seq is free again. The rest
     /// of its list is carried out all the same; then this is told before any other event.

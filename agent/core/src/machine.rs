@@ -152,7 +152,7 @@ impl Machine {
             self.ledger_retry,
             away,
             self.link_wakeup(),
-            self.signals.wakeup(self.link.is_up()),
+            self.signals.wakeup(self.link.is_up(), self.ledger_retry),
             self.preparation.wakeup(),
             self.progress_wakeup(),
             self.trial_wakeup(),
@@ -175,6 +175,8 @@ impl Machine {
             ToAgent::BeginRefused { nonce, why } => self.on_begin_refused(nonce, why, now),
             ToAgent::SignalsDurable { through } => self.on_signals_durable(through),
             ToAgent::ComeBack { after } => self.on_come_back(after),
+            // Kept and checked by the daemon; no decision follows from it.
+            ToAgent::AuditHead(_) => {}
         }
     }
 

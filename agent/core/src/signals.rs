@@ -70,8 +70,12 @@ impl Signals {
         self.pending.push_back((draft, release));
     }
 
-    pub(crate) fn wakeup(&self, up: bool) -> Option<Timestamp> {
-        let spool = (!self.pending.is_empty()).then(|| self.retry_at.unwrap_or_default());
+    pub(crate) fn wakeup(&self, up: bool, ledger_retry: Option<Timestamp>) -> Option<Timestamp> {
+        let spool = (!self.pending.is_empty()).then(|| {
+            self.retry_at
+                .unwrap_or_default()
+                .max(ledger_retry.unwrap_or_default())
+        });
         let resend = self
             .sent
             .filter(|_| up)
@@ -105,8 +109,9 @@ impl Machine {
 
     /// One append a step, so that a failure names exactly one signal.
     pub(crate) fn settle_signals(&mut self, now: Timestamp) {
-        self.signals.handed = None;
-        if self.signals.retry_at.is_none_or(|at| at <= now)
+        // With a ledger that cannot be written the spool waits too: it is the same disk.
+        if self.ledger_retry.is_none()
+            && self.signals.retry_at.is_none_or(|at| at <= now)
             && let Some((draft, release)) = self.signals.pending.pop_front()
         {
             self.signals.retry_at = None;

@@ -26,7 +26,8 @@ impl AwakeClock {
     }
 }
 
-/// Healthy awake time so far. It grows from one passing probe round to the next, by at most
+/// Awake time proven by rounds of probes: healthy, unhealthy or cut off. It grows from one such
+/// round to the next, by at most
 /// `step_max`: a round that came late (a wake-up from suspend not yet told, a stalled process)
 /// proves nothing about the time before it.
 #[derive(Debug, Clone, Copy, Default)]

@@ -39,8 +39,10 @@ pub(crate) struct Trial {
     next_round: Timestamp,
     /// Since when a round is out.
     asked: Option<Timestamp>,
-    unhealthy_since: Option<Timestamp>,
-    unreachable_since: Option<Timestamp>,
+    /// Time of rounds that failed on end.
+    unhealthy: SoakClock,
+    /// Time of rounds during which neither server nor gateway could be reached.
+    unreachable: Option<SoakClock>,
     probe_failure_told: bool,
     /// Boot-time clock when the release began to run in this process.
     began: Timestamp,
@@ -53,14 +55,16 @@ impl Machine {
             return;
         }
         let awake = self.clock.awake(now);
+        let mut unhealthy = SoakClock::default();
+        unhealthy.passed(awake, Millis::ZERO);
         self.trial = Some(Trial {
             probes,
             soak: SoakClock::default(),
             passing: false,
             next_round: awake,
             asked: None,
-            unhealthy_since: Some(awake),
-            unreachable_since: None,
+            unhealthy,
+            unreachable: None,
             probe_failure_told: false,
             began: now,
         });
@@ -115,9 +119,9 @@ impl Machine {
         }
         trial.next_round = awake + every;
         if failed.is_empty() {
-            trial.round_passed(awake, every);
+            trial.round_passed(awake, step_max(every));
         } else {
-            trial.round_failed(awake);
+            trial.round_failed(awake, step_max(every));
         }
     }
 
@@ -132,12 +136,12 @@ impl Machine {
             .is_some_and(|asked| awake.since(asked) >= PROBES_LOST)
         {
             trial.asked = None;
-            trial.round_failed(awake);
+            trial.round_failed(awake, step_max(every));
         }
         if trial.asked.is_none() && trial.next_round <= awake {
             match trial.probes.as_ref() {
                 Some(probes) if probes.is_empty() => {
-                    trial.round_passed(awake, every);
+                    trial.round_passed(awake, step_max(every));
                     trial.next_round = awake + every;
                 }
                 Some(probes) => {
@@ -145,7 +149,7 @@ impl Machine {
                     self.out.free(Effect::RunProbes(probes.clone()));
                 }
                 None => {
-                    trial.round_failed(awake);
+                    trial.round_failed(awake, step_max(every));
                     trial.next_round = awake + every;
                 }
             }
@@ -174,7 +178,6 @@ impl Machine {
 
     /// Commits, or goes back, when the trial says so.
     fn end_trial(&mut self, now: Timestamp) {
-        let awake = self.clock.awake(now);
         // A release that cuts the host off could soak in full before the cut is certain: nothing is
         // proven without a session.
         let connected = self.link.is_up();
@@ -182,15 +185,15 @@ impl Machine {
         else {
             return;
         };
-        let reachable = connected && trial.unreachable_since.is_none();
+        let reachable = connected && trial.unreachable.is_none();
         if trial.passing && trial.soak.soaked() >= attempt.soak && reachable {
             self.commit();
             return;
         }
         let install = attempt.kind == AssignmentKind::Install;
-        let since = |from: Option<Timestamp>| from.map_or(Millis::ZERO, |from| awake.since(from));
         let limit = Millis(attempt.soak.0.clamp(UNHEALTHY_MIN.0, UNHEALTHY_MAX.0));
-        if since(trial.unhealthy_since) >= limit {
+        let unreachable = trial.unreachable.map_or(Millis::ZERO, SoakClock::soaked);
+        if trial.unhealthy.soaked() >= limit {
             let first = !std::mem::replace(&mut trial.probe_failure_told, true);
             if first {
                 let draft = SignalDraft {
@@ -211,7 +214,7 @@ impl Machine {
             if install {
                 self.revert(RevertWhy::ProbesFailed, now);
             }
-        } else if install && since(trial.unreachable_since) >= NETWORK_LOST {
+        } else if install && unreachable >= NETWORK_LOST {
             self.revert(RevertWhy::NetworkLost, now);
         }
     }
@@ -247,16 +250,25 @@ impl Machine {
         let (awake, step_max) = (self.clock.awake(now), step_max(self.probe_every()));
         if let Some(trial) = self.trial.as_mut() {
             trial.soak.slept_before(awake, step_max);
+            trial.unhealthy.slept_before(awake, step_max);
+            if let Some(lost) = trial.unreachable.as_mut() {
+                lost.slept_before(awake, step_max);
+            }
         }
     }
 
     pub(crate) fn on_network(&mut self, reachable: bool, now: Timestamp) {
         let awake = self.clock.awake(now);
         if let Some(trial) = self.trial.as_mut() {
-            trial.unreachable_since = match reachable {
-                true => None,
-                false => trial.unreachable_since.or(Some(awake)),
-            };
+            match reachable {
+                true => trial.unreachable = None,
+                false if trial.unreachable.is_none() => {
+                    let mut lost = SoakClock::default();
+                    lost.passed(awake, Millis::ZERO);
+                    trial.unreachable = Some(lost);
+                }
+                false => {}
+            }
         }
     }
 
@@ -347,12 +359,7 @@ impl Machine {
             Some(asked) => asked + PROBES_LOST,
             None => trial.next_round,
         };
-        let network = trial
-            .unreachable_since
-            .filter(|_| self.trial_goes_back())
-            .map(|since| since + NETWORK_LOST);
-        let awake = network.map_or(round, |network| network.min(round));
-        Some(self.clock.to_boottime(awake))
+        Some(self.clock.to_boottime(round))
     }
 }
 
@@ -363,14 +370,23 @@ fn step_max(every: Millis) -> Millis {
 }
 
 impl Trial {
-    fn round_passed(&mut self, awake: Timestamp, every: Millis) {
-        self.soak.passed(awake, step_max(every));
+    fn round_passed(&mut self, awake: Timestamp, step_max: Millis) {
+        self.soak.passed(awake, step_max);
         self.passing = true;
-        self.unhealthy_since = None;
+        self.unhealthy = SoakClock::default();
+        self.network_round(awake, step_max);
     }
 
-    fn round_failed(&mut self, awake: Timestamp) {
+    fn round_failed(&mut self, awake: Timestamp, step_max: Millis) {
         self.soak.failed();
-        self.unhealthy_since = self.unhealthy_since.or(Some(awake));
+        self.unhealthy.passed(awake, step_max);
+        self.network_round(awake, step_max);
+    }
+
+    /// Counted by rounds too: a clock that jumps must not look like ten minutes without network.
+    fn network_round(&mut self, awake: Timestamp, step_max: Millis) {
+        if let Some(lost) = self.unreachable.as_mut() {
+            lost.passed(awake, step_max);
+        }
     }
 }

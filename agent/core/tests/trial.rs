@@ -145,6 +145,20 @@ fn a_way_back_that_fails_is_tried_again_until_it_works() {
 }
 
 #[test]
+fn a_clock_that_jumps_takes_nobody_back() {
+    let mut host = Host::on_release(1);
+    host.until_trial(desired(1, 2));
+    host.step(Event::NetworkReachable(false));
+    host.now = host.now + Millis::hours(1);
+    host.settle();
+    host.answer_probes(true);
+    assert_eq!(host.phase(), Some(AttemptPhase::Trial));
+    host.step(Event::NetworkReachable(true));
+    host.pass(Millis::secs(75));
+    assert_eq!(host.phase(), Some(AttemptPhase::Committed));
+}
+
+#[test]
 fn losing_the_server_alone_never_takes_a_host_back_and_proves_nothing() {
     let mut host = Host::on_release(1);
     host.until_trial(desired(1, 2));

@@ -90,6 +90,13 @@ enum Verb {
     },
 }
 
+/// The verb with which the agent starts its child that parses; not for people.
+pub(crate) fn is_parse_child() -> bool {
+    std::env::args_os()
+        .nth(1)
+        .is_some_and(|verb| verb == ringward_agent_os::linux::parse::VERB)
+}
+
 /// Something could not be read.
 const EXIT_GAPS: u8 = 3;
 /// There was nothing to go back from.
@@ -140,6 +147,8 @@ pub(crate) fn log_to_stderr() {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        // A line lost to a full disk must not become a panic of whoever wrote it.
+        .log_internal_errors(false)
         .without_time()
         .with_ansi(false)
         .init();

@@ -4,6 +4,7 @@ use crate::config::{Adapter, Settings};
 use crate::identity::{self, HostFile, Identity};
 use crate::link::chain;
 use crate::spool::{DiskFiles, Spool};
+use ringward_domain::host::GuardTier;
 use ringward_guard::{LedgerStore, Slots, SystemFiles};
 use ringward_wire::client;
 use std::fmt;
@@ -135,11 +136,17 @@ fn spool(state_dir: &Path) -> Finding {
 fn guard(adapter: Adapter) -> Finding {
     let outcome = match adapter {
         Adapter::Scripted => Ok("asked at each scripted boot".to_owned()),
-        Adapter::Linux => Err(
-            "no place in this machine's boot: a release that keeps the machine from booting is not \
-             taken back by itself"
-                .to_owned(),
-        ),
+        Adapter::Linux => match ringward_agent_os::linux::guard_tier() {
+            GuardTier::None => Err(
+                "no place in this machine's boot: a release that keeps the machine \
+                                    from booting is not taken back by itself; enable \
+                                    ringward-guard.service"
+                    .to_owned(),
+            ),
+            GuardTier::Service => Ok("tier c: a unit before those of any release".to_owned()),
+            GuardTier::Initramfs => Ok("tier b: in the initramfs".to_owned()),
+            GuardTier::BootLoader => Ok("tier a: in the boot loader".to_owned()),
+        },
     };
     Finding {
         what: "guard".to_owned(),

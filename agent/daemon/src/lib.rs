@@ -15,6 +15,7 @@ pub mod identity;
 pub mod inspect;
 mod link;
 pub mod notify;
+pub mod parse_child;
 pub mod prepare;
 pub mod rescue;
 pub mod scripted;

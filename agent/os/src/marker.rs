@@ -29,6 +29,9 @@ struct Answer {
     boot: BootId,
     /// Absent where it could not be known.
     clean: Option<bool>,
+    /// The boot that was seen before this one.
+    #[serde(default)]
+    before: Option<BootId>,
 }
 
 /// Write a small file so that it is wholly there or wholly not: temporary file, fsync, rename, fsync
@@ -91,13 +94,27 @@ pub fn consume(root: &Path, boot: BootId) -> Result<Option<bool>, HostError> {
     let (marker_path, answer_path) = (root.join(MARKER), root.join(ANSWER));
     let before: Option<Answer> = parse(&answer_path);
     let marker: Option<Marker> = parse(&marker_path);
+    let boot_before = before
+        .as_ref()
+        .and_then(|answer| match answer.boot == boot {
+            true => answer.before,
+            false => Some(answer.boot),
+        });
     let clean = match before {
         Some(answer) if answer.boot == boot => answer.clean,
         // The marker must tell of the boot that we saw last: an older one proves nothing.
         Some(answer) => Some(marker.is_some_and(|marker| marker.boot == answer.boot)),
         None => marker.map(|_| true),
     };
-    write_durably(&answer_path, to_toml(&Answer { boot, clean }).as_bytes())?;
+    write_durably(
+        &answer_path,
+        to_toml(&Answer {
+            boot,
+            clean,
+            before: boot_before,
+        })
+        .as_bytes(),
+    )?;
     match std::fs::remove_file(&marker_path) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(HostError::File {
             doing: "removing",
@@ -107,6 +124,12 @@ pub fn consume(root: &Path, boot: BootId) -> Result<Option<bool>, HostError> {
         }),
         _ => Ok(clean),
     }
+}
+
+/// The boot that was seen before the running one, as [`consume`] found it.
+#[must_use]
+pub fn boot_before(root: &Path) -> Option<BootId> {
+    parse::<Answer>(&root.join(ANSWER))?.before
 }
 
 /// Unreadable or damaged counts as absent: a marker is proof only when it is whole.
@@ -139,7 +162,10 @@ mod tests {
         consume(root.path(), boot(1)).unwrap();
         write(root.path(), boot(1), StopReason::AgentReboot).unwrap();
         assert_eq!(consume(root.path(), boot(2)).unwrap(), Some(true));
+        assert_eq!(boot_before(root.path()), Some(boot(1)));
         assert_eq!(consume(root.path(), boot(3)).unwrap(), Some(false));
+        assert_eq!(consume(root.path(), boot(3)).unwrap(), Some(false));
+        assert_eq!(boot_before(root.path()), Some(boot(2)));
     }
 
     #[test]

@@ -117,6 +117,7 @@ impl<H: Host> Agent<H> {
     }
 
     fn spool(&mut self, signal: &Signal, events: &mut VecDeque<Event>) {
+        tracing::info!(kind = ?signal.kind, key = signal.key, "{}", signal.title);
         self.counters.signal_told();
         if let Err(error) = self.spool.append(signal) {
             tracing::warn!(error = chain(&error), "a signal waits in memory");

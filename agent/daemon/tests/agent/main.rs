@@ -3,5 +3,6 @@
 #![allow(clippy::unwrap_used)]
 
 mod daemon;
+mod offline;
 mod program;
 mod support;

@@ -42,6 +42,8 @@ struct Inner {
     power: watch::Sender<Power>,
     tell: mpsc::Sender<HostEvent>,
     told: tokio::sync::Mutex<mpsc::Receiver<HostEvent>>,
+    /// When it told of its last change by script, and how many there were.
+    changes: Mutex<(tokio::time::Instant, u64)>,
 }
 
 /// The present boot.
@@ -72,6 +74,7 @@ impl ScriptedHost {
             power,
             tell,
             told: tokio::sync::Mutex::new(told),
+            changes: Mutex::new((tokio::time::Instant::now(), 0)),
         })))
     }
 
@@ -121,6 +124,35 @@ impl ScriptedHost {
             Err(error) => tracing::warn!(%error, "the script stays as it was"),
         }
         script.clone()
+    }
+
+    /// The next change that the script wants told; never, where it wants none.
+    async fn scripted_change(&self) -> HostEvent {
+        let per_s = self.script().changes_per_s.min(1_000);
+        if per_s == 0 {
+            return std::future::pending().await;
+        }
+        let last = self.changes().0;
+        tokio::time::sleep_until(last + Duration::from_secs(1) / per_s).await;
+        let mut changes = self.changes();
+        *changes = (tokio::time::Instant::now(), changes.1 + 1);
+        let (boot, at) = (self.boot(), self.boottime());
+        HostEvent::Signal(SignalDraft {
+            kind: SignalKind::Change,
+            key: format!("change:{boot}:{}:{}", at.0, changes.1),
+            boot,
+            at_boottime: Millis(at.0),
+            title: "a file was changed".to_owned(),
+            signature: String::new(),
+            evidence: String::new(),
+        })
+    }
+
+    fn changes(&self) -> MutexGuard<'_, (tokio::time::Instant, u64)> {
+        self.0
+            .changes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The machine is gone from now on. What it was is written first, so that a process that dies
@@ -257,6 +289,7 @@ impl Host for ScriptedHost {
             biased;
             _ = power.wait_for(|power| *power != Power::On) => HostEvent::PowerLost,
             Some(event) = told.recv() => event,
+            change = self.scripted_change() => change,
         }
     }
 

@@ -31,6 +31,8 @@ pub struct Script {
     pub dies_after_ms: Millis,
     /// Stays away this long in all (`go-dark`).
     pub dark_ms: Millis,
+    /// Tells of a change so often a second, all the time; 0 for never, at most 1,000.
+    pub changes_per_s: u32,
 }
 
 impl Default for Script {
@@ -43,6 +45,7 @@ impl Default for Script {
             on_lethal: OnLethal::CrashLoop,
             dies_after_ms: Millis(300),
             dark_ms: Millis::secs(20),
+            changes_per_s: 0,
         }
     }
 }

@@ -32,8 +32,18 @@ pub(super) fn collect(root: &Path) -> Facts {
         fingerprint: fingerprint(root),
         memory_mib: memory / (1024 * 1024),
         cpus: u32::try_from(cpus).unwrap_or(u32::MAX),
-        // The guard has no place in this machine's boot yet, and says so.
-        guard_tier: GuardTier::None,
+        guard_tier: guard_tier(root),
+    }
+}
+
+/// Where the guard has a place in this machine's boot. A hook that is installed proves no initramfs
+/// that holds it, so only the unit counts.
+pub(super) fn guard_tier(root: &Path) -> GuardTier {
+    let wanted = root.join("etc/systemd/system/sysinit.target.wants/ringward-guard.service");
+    let program = root.join("usr/lib/ringward/ringward-guard");
+    match wanted.symlink_metadata().is_ok() && program.is_file() {
+        true => GuardTier::Service,
+        false => GuardTier::None,
     }
 }
 
@@ -87,6 +97,22 @@ mod tests {
         assert_eq!(one, fingerprint(root.path()));
         std::fs::write(root.path().join("etc/machine-id"), "other\n").unwrap();
         assert_ne!(one, fingerprint(root.path()));
+    }
+
+    #[test]
+    fn a_guard_that_is_not_enabled_guards_nothing() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(root.path().join("usr/lib/ringward")).unwrap();
+        std::fs::write(root.path().join("usr/lib/ringward/ringward-guard"), "").unwrap();
+        assert_eq!(guard_tier(root.path()), GuardTier::None);
+        let wants = root.path().join("etc/systemd/system/sysinit.target.wants");
+        std::fs::create_dir_all(&wants).unwrap();
+        std::os::unix::fs::symlink(
+            "/usr/lib/systemd/system/ringward-guard.service",
+            wants.join("ringward-guard.service"),
+        )
+        .unwrap();
+        assert_eq!(guard_tier(root.path()), GuardTier::Service);
     }
 
     #[test]

@@ -1,14 +1,16 @@
 //! A real Linux machine with systemd.
 
+mod collect;
 mod facts;
 
 mod gateway;
+pub mod parse;
 
 pub(crate) use facts::hex;
 
 use crate::host::{Host, HostError, HostEvent, StopReason};
 use crate::{marker, probe};
-use ringward_domain::host::Facts;
+use ringward_domain::host::{Facts, GuardTier};
 use ringward_domain::manifest::Probe;
 use ringward_domain::{BootId, Millis, PackageName, Timestamp};
 use rustix::time::{ClockId, clock_gettime};
@@ -47,12 +49,21 @@ pub struct LinuxHost {
     root: PathBuf,
     boot: BootId,
     last_stop_clean: Option<bool>,
+    boot_before: Option<BootId>,
+    /// What the collectors tell; they start with the first question.
+    events: tokio::sync::Mutex<Option<tokio::sync::mpsc::Receiver<HostEvent>>>,
 }
 
 /// Facts of this machine, without taking hold of it.
 #[must_use]
 pub fn facts() -> Facts {
     facts::collect(Path::new("/"))
+}
+
+/// Where the guard has a place in this machine's boot.
+#[must_use]
+pub fn guard_tier() -> GuardTier {
+    facts::guard_tier(Path::new("/"))
 }
 
 impl LinuxHost {
@@ -63,10 +74,13 @@ impl LinuxHost {
     pub fn open(root: &Path) -> Result<Self, HostError> {
         let boot = boot_id(Path::new("/proc/sys/kernel/random/boot_id"))?;
         let last_stop_clean = marker::consume(root, boot)?;
+        let boot_before = marker::boot_before(root);
         Ok(Self {
             root: root.to_owned(),
             boot,
             last_stop_clean,
+            boot_before,
+            events: tokio::sync::Mutex::default(),
         })
     }
 }
@@ -196,7 +210,19 @@ impl Host for LinuxHost {
     }
 
     async fn next_event(&self) -> HostEvent {
-        std::future::pending().await
+        let mut events = self.events.lock().await;
+        let events = events.get_or_insert_with(|| {
+            collect::start(collect::Place {
+                root: self.root.clone(),
+                boot: self.boot,
+                boot_before: self.boot_before,
+            })
+        });
+        match events.recv().await {
+            Some(event) => event,
+            // Every collector said what it lacks and ended.
+            None => std::future::pending().await,
+        }
     }
 
     fn gateway_reachable(&self) -> Option<bool> {

@@ -246,6 +246,7 @@ impl Server {
                 answers.push(ToAgent::Begun { nonce: begin.nonce });
             }
             ToServer::Absent(absence) => state.absent.push(absence),
+            ToServer::AuditKnown { .. } => {}
         });
         answers
     }

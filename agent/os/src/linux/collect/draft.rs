@@ -1,0 +1,151 @@
+//! From what a parser found to a signal of this host.
+
+use ringward_domain::limits::EVIDENCE_BYTES_MAX;
+use ringward_domain::signal::{SignalDraft, SignalKind};
+use ringward_domain::{BootId, Millis};
+use ringward_evidence::finding::Finding;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+/// A finding as the child that parses writes it: one line of `inspect --json`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub(in crate::linux) struct Found {
+    /// See [`Finding`].
+    pub(in crate::linux) kind: String,
+    /// See [`Finding`].
+    pub(in crate::linux) key: String,
+    /// See [`Finding`].
+    pub(in crate::linux) title: String,
+    /// See [`Finding`].
+    #[serde(default)]
+    pub(in crate::linux) module: Option<String>,
+    /// See [`Finding`].
+    #[serde(default)]
+    pub(in crate::linux) function: Option<String>,
+    /// See [`Finding`].
+    #[serde(default)]
+    pub(in crate::linux) evidence: Map<String, Value>,
+}
+
+impl From<Finding> for Found {
+    fn from(finding: Finding) -> Self {
+        Self {
+            kind: finding.kind.to_owned(),
+            key: finding.key,
+            title: finding.title,
+            module: finding.module,
+            function: finding.function,
+            evidence: finding.evidence,
+        }
+    }
+}
+
+impl Found {
+    fn flag(&self, name: &str) -> bool {
+        self.evidence.get(name).and_then(Value::as_bool) == Some(true)
+    }
+
+    /// What it is to the fleet; `None` for what is no signal of its own (boots told by the marker,
+    /// single restarts).
+    pub(in crate::linux) fn signal_kind(&self) -> Option<SignalKind> {
+        Some(match self.kind.as_str() {
+            "unit-crash-loop" => SignalKind::CrashLoop,
+            "unit-failed" => SignalKind::ServiceFailed,
+            "unit-restart" => return None,
+            "coredump" => SignalKind::Coredump,
+            "oom-kill" => SignalKind::OomKill,
+            "degraded-boot" => SignalKind::DegradedBoot,
+            "kernel-panic" => SignalKind::KernelPanic,
+            _ if self.key.starts_with("kernel:") && self.flag("panicked") => {
+                SignalKind::KernelPanic
+            }
+            _ if self.key.starts_with("kernel:") => SignalKind::KernelOops,
+            _ => return None,
+        })
+    }
+
+    /// What recurs on other hosts with the same cause.
+    fn signature(&self) -> String {
+        let text = |name: &str| self.evidence.get(name).and_then(Value::as_str);
+        match (&self.function, text("unit")) {
+            (_, Some(unit)) => format!("unit:{unit}"),
+            (Some(function), _) => {
+                let module = self.module.as_deref().unwrap_or("kernel");
+                format!("{}:{module}:{function}", self.kind)
+            }
+            (None, None) => text("hash").map_or_else(String::new, |hash| format!("kernel:{hash}")),
+        }
+    }
+
+    /// The signal of a boot; `at` is zero where unknown.
+    pub(in crate::linux) fn draft(self, boot: BootId, at: Millis) -> Option<SignalDraft> {
+        let kind = self.signal_kind()?;
+        let signature = self.signature();
+        let mut facts = self.evidence;
+        for (name, value) in [("module", self.module), ("function", self.function)] {
+            if let Some(value) = value {
+                facts.insert(name.to_owned(), value.into());
+            }
+        }
+        let mut evidence = Value::Object(facts.clone()).to_string();
+        // The longest lists go first; a title and a signature are worth more than a stack.
+        for name in ["stack", "frames", "modules"] {
+            if evidence.len() > EVIDENCE_BYTES_MAX {
+                facts.remove(name);
+                evidence = Value::Object(facts.clone()).to_string();
+            }
+        }
+        Some(SignalDraft {
+            kind,
+            key: self.key,
+            boot,
+            at_boottime: at,
+            title: self.title,
+            signature,
+            evidence,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use ringward_evidence::linux::klog;
+
+    fn found(log: &str) -> Vec<Found> {
+        klog::read(log.as_bytes())
+            .iter()
+            .filter_map(|item| item.finding().cloned().map(Found::from))
+            .collect()
+    }
+
+    #[test]
+    fn a_panic_is_a_panic_and_recurs_under_its_function() {
+        let log = "[    5.000000] BUG: kernel NULL pointer dereference, address: 0000000000000000\n\
+                   [    5.000001] RIP: 0010:bad_init+0x12/0x20 [badmod]\n\
+                   [    5.000002] Call Trace:\n\
+                   [    5.000003]  do_one_initcall+0x50/0x200\n\
+                   [    5.000004] ---[ end trace 0000000000000000 ]---\n\
+                   [    5.000005] Kernel panic - not syncing: Fatal exception\n";
+        let found = found(log);
+        let draft = found[0]
+            .clone()
+            .draft(BootId([1; 16]), Millis::ZERO)
+            .unwrap();
+        assert_eq!(draft.kind, SignalKind::KernelPanic);
+        assert!(draft.signature.contains("badmod:bad_init"), "{draft:?}");
+    }
+
+    #[test]
+    fn evidence_fits_what_the_server_takes() {
+        let mut found = found("[    5.0] Kernel panic - not syncing: x\n").remove(0);
+        let long: Vec<Value> = (0..EVIDENCE_BYTES_MAX)
+            .map(|n| n.to_string().into())
+            .collect();
+        found.evidence.insert("stack".to_owned(), long.into());
+        let draft = found.draft(BootId([1; 16]), Millis::ZERO).unwrap();
+        assert!(draft.evidence.len() <= EVIDENCE_BYTES_MAX);
+        assert!(draft.evidence.contains("hash"));
+    }
+}

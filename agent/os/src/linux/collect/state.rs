@@ -1,0 +1,104 @@
+//! The state of the machine as a whole: a boot that ended in emergency or rescue mode, a disk that
+//! leaves the agent no room.
+
+use super::{Place, Teller};
+use crate::linux::ask_systemd;
+use ringward_domain::signal::{SignalDraft, SignalKind};
+use rustix::fs::{StatVfsMountFlags, statvfs};
+use std::path::Path;
+use std::time::Duration;
+
+/// systemd has come to rest by then, or never will.
+const AFTER_START: [Duration; 3] = [
+    Duration::from_secs(2),
+    Duration::from_secs(30),
+    Duration::from_secs(120),
+];
+/// The disk is looked at this often: it fills slowly, and a signal about it can wait.
+const DISK_EVERY: Duration = Duration::from_secs(1800);
+/// Room that ledger, spool and one more release's metadata need.
+const ROOM_BYTES_MIN: u64 = 32 * 1024 * 1024;
+
+/// What the agent lacks of its disk, in words.
+fn disk(root: &Path) -> Option<String> {
+    let stat = match statvfs(root) {
+        Ok(stat) => stat,
+        Err(error) => return Some(format!("{}: {error}", root.display())),
+    };
+    if stat.f_flag.contains(StatVfsMountFlags::RDONLY) {
+        return Some(format!("{} is on a read-only disk", root.display()));
+    }
+    let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+    (free < ROOM_BYTES_MIN).then(|| {
+        format!(
+            "{} has {} KiB left, {} are needed",
+            root.display(),
+            free / 1024,
+            ROOM_BYTES_MIN / 1024
+        )
+    })
+}
+
+/// A boot that ended where nobody works.
+fn degraded(answer: &str, teller: &Teller) -> Option<SignalDraft> {
+    (answer == "maintenance").then(|| {
+        let key = format!("degraded-boot:{}", teller.boot);
+        let title = "the boot ended in emergency or rescue mode".to_owned();
+        teller.draft(SignalKind::DegradedBoot, key, title)
+    })
+}
+
+pub(super) async fn watch(place: Place, teller: Teller) {
+    let mut disk_told = false;
+    for pause in AFTER_START {
+        tokio::time::sleep(pause).await;
+        if let Ok(answer) = ask_systemd(&["is-system-running"]).await
+            && let Some(draft) = degraded(&answer, &teller)
+        {
+            if !teller.tell(draft).await {
+                return;
+            }
+            break;
+        }
+    }
+    loop {
+        match disk(&place.root) {
+            Some(why) if !disk_told => {
+                disk_told = true;
+                if !teller.lacks("room for its state", &why).await {
+                    return;
+                }
+            }
+            Some(_) => {}
+            None => disk_told = false,
+        }
+        tokio::time::sleep(DISK_EVERY).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use ringward_domain::BootId;
+
+    #[test]
+    fn only_maintenance_is_a_degraded_boot() {
+        let (tell, _events) = tokio::sync::mpsc::channel(1);
+        let teller = Teller {
+            tell,
+            boot: BootId([1; 16]),
+        };
+        assert!(degraded("maintenance", &teller).is_some());
+        for state in ["running", "degraded", "starting", "stopping", ""] {
+            assert!(degraded(state, &teller).is_none(), "{state}");
+        }
+    }
+
+    #[test]
+    fn a_disk_with_room_lacks_nothing_and_a_read_only_one_says_so() {
+        let root = tempfile::tempdir().unwrap();
+        assert_eq!(disk(root.path()), None);
+        assert!(disk(Path::new("/nowhere")).is_some());
+    }
+}
