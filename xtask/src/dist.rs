@@ -168,6 +168,7 @@ struct Content {
 }
 
 pub fn run(args: &Args) -> Result<()> {
+    crate::dashboard::run_or_say();
     for path in make(args, &["ringward-agent", "ringward-server", "ringwardctl"])? {
         let size = std::fs::metadata(&path)?.len();
         println!("{} ({:.1} MB)", path.display(), size as f64 / 1e6);
@@ -190,7 +191,7 @@ pub fn make(args: &Args, names: &[&str]) -> Result<Vec<PathBuf>> {
         });
     let programs: Vec<&str> = programs.collect();
     let folder = match args.debug {
-        true => build::binaries(&programs)?,
+        true => stripped(&programs)?,
         false => build::release_binaries(&programs)?,
     };
     let version = match &args.package_version {
@@ -214,6 +215,24 @@ pub fn make(args: &Args, names: &[&str]) -> Result<Vec<PathBuf>> {
         written.extend([deb, rpm]);
     }
     Ok(written)
+}
+
+/// The programs that tests use, without their debug information where there is a `strip`.
+fn stripped(programs: &[&str]) -> Result<PathBuf> {
+    let folder = build::binaries(programs)?;
+    let out = build::target_dir()?.join("dist/debug");
+    std::fs::create_dir_all(&out).with_context(|| format!("making {}", out.display()))?;
+    for program in programs {
+        let (from, to) = (folder.join(program), out.join(program));
+        let strip = std::process::Command::new("strip")
+            .arg("-o")
+            .args([&to, &from])
+            .status();
+        if !strip.is_ok_and(|status| status.success()) {
+            std::fs::copy(&from, &to).with_context(|| format!("copying {}", from.display()))?;
+        }
+    }
+    Ok(out)
 }
 
 fn contents(package: &Package, programs: &Path) -> Result<Vec<Content>> {
@@ -315,7 +334,7 @@ struct Tar {
 
 impl Tar {
     fn new() -> Self {
-        let encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        let encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
         Self {
             builder: tar::Builder::new(encoder),
             folders: Vec::new(),
@@ -374,7 +393,7 @@ fn write_rpm(package: &Package, version: &str, contents: &[Content], path: &Path
         package.summary,
     );
     let config = rpm::BuildConfig::v4()
-        .compression(rpm::CompressionType::Gzip)
+        .compression(rpm::CompressionWithLevel::Gzip(1))
         .source_date(0_u32);
     builder.using_config(config).release("1");
     builder.requires(rpm::Dependency::any(format!(

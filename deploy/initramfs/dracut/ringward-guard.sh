@@ -1,0 +1,18 @@
+#!/bin/sh
+# Runs the guard over the mounted root, before anything of it starts.
+ringward_guard() {
+	guard=/usr/lib/ringward/ringward-guard
+	state="${NEWROOT:-/sysroot}/var/lib/ringward-agent"
+	# Saving a kernel dump is no boot. A /var of its own is not mounted yet: the unit does it later.
+	[ -e /proc/vmcore ] && return 0
+	[ -e "$state/guard-armed" ] && [ -e "$state/ledger" ] || return 0
+	was_ro=
+	if ! [ -w "$state" ]; then
+		mount -o remount,rw "${NEWROOT:-/sysroot}" || return 0
+		was_ro=1
+	fi
+	"$guard" --root "$state" --boot-id-file /proc/sys/kernel/random/boot_id >/dev/kmsg 2>&1
+	[ -z "$was_ro" ] || mount -o remount,ro "${NEWROOT:-/sysroot}"
+	return 0
+}
+ringward_guard
