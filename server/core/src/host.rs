@@ -122,6 +122,19 @@ impl Host {
         }
     }
 
+    /// What it is, for the strata: OS build, model, kernel and drivers, site; empty where unknown.
+    #[must_use]
+    pub fn words(&self) -> [String; 4] {
+        let facts = &self.record.facts;
+        let site = self.record.labels.get("site").cloned().unwrap_or_default();
+        [
+            facts.os_build.clone(),
+            facts.model.clone(),
+            facts.kernel.clone(),
+            site,
+        ]
+    }
+
     /// What it runs of a package.
     #[must_use]
     pub fn package(&self, package: &PackageName) -> Option<&PackageObserved> {

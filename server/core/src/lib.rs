@@ -4,9 +4,11 @@
 //! clock. Everything a list of effects puts must be durable before anything it sends is sent.
 //! [`Rollout`](rollout::Rollout) is the machine of one rollout and can be driven alone.
 
+pub mod baseline;
 pub mod control;
 pub mod event;
 pub mod evidence;
+pub mod flaws;
 pub mod host;
 pub mod planted;
 pub mod policy;
@@ -16,5 +18,7 @@ pub mod rollout;
 pub mod salt;
 pub mod selector;
 pub mod stats;
+pub mod strata;
+pub mod suspects;
 pub mod verdict;
 pub mod window;

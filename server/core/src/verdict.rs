@@ -5,6 +5,7 @@
 //! below its share. They are decided on the event that brings the evidence, never in planning.
 
 use crate::evidence::{Evidence, RingCounts};
+use crate::flaws::{Flaw, flawed};
 use crate::stats;
 use ringward_domain::report::{Decision, HaltWhy, HoldWhy, VerdictReport};
 
@@ -28,33 +29,37 @@ pub struct Limits {
     pub release_expired: bool,
 }
 
-/// Control units (reboots and host-days) below which the ceiling stands in.
-pub const CONTROL_UNITS_MIN: f64 = 100.0;
-/// Failure rate assumed of a fleet too young to have shown its own.
-pub const CEILING: f64 = 0.01;
-/// No fleet is believed to fail less often than this.
-pub const FLOOR: f64 = 1e-4;
+/// Weight of the whole rollout in the average of e-values; strata and signatures share the rest.
+const GLOBAL_WEIGHT: f64 = 0.5;
 /// Share of a ring's exposures that must be confirmed.
 pub const CONFIRMED_SHARE: f64 = 0.95;
 
 /// The control's failure rate as the verdict uses it.
 #[must_use]
 pub fn base_rate(evidence: &Evidence) -> f64 {
-    let (units, failures) = evidence.control_counts();
-    if units < CONTROL_UNITS_MIN {
-        return CEILING;
-    }
-    ((failures as f64 + 0.5) / (units + 1.0)).clamp(FLOOR, 1.0)
+    evidence.p0()
 }
 
-/// How many exposures of a ring may fail: `max(1, 1 % of the ring, the smallest k with
-/// P(Poisson(exposed * p0) > k) <= α/10)`.
+/// How many exposures of a ring may fail before they are proven: `max(1, 1 % of the ring, the smallest
+/// k with P(Poisson(exposed * p0) > k) <= α/10)`. What fails later is judged by the e-process alone.
+///
+/// The bound is asked on every failure. As long as less than a twentieth of a failure is expected one
+/// look is all there is; beyond, each doubling of the exposures is one, taken at its end with α/100.
 #[must_use]
 pub fn max_failed(ring: RingCounts, p0: f64, limits: &Limits) -> u64 {
-    let expected = ring.exposed.max(ring.confirmed.saturating_add(ring.failed)) as f64 * p0;
-    stats::poisson_limit(expected, alpha(limits) / 10.0)
-        .max(limits.ring_size / 100)
-        .max(1)
+    if flawed(Flaw::MaxFailedUnbounded) {
+        return u64::MAX;
+    }
+    let exposed = ring.exposed.max(ring.confirmed.saturating_add(ring.failed));
+    let (now, later) = (
+        exposed as f64 * p0,
+        exposed.saturating_mul(2).min(limits.ring_size.max(exposed)) as f64 * p0,
+    );
+    let bound = match now < 0.05 {
+        true => stats::poisson_limit(now, alpha(limits) / 10.0),
+        false => stats::poisson_limit(later, alpha(limits) / 100.0),
+    };
+    bound.max(limits.ring_size / 100).max(1)
 }
 
 fn alpha(limits: &Limits) -> f64 {
@@ -68,7 +73,12 @@ fn alpha(limits: &Limits) -> f64 {
 /// The e-value at which a rollout halts.
 #[must_use]
 pub fn e_threshold(limits: &Limits) -> f64 {
-    1.0 / (0.7 * alpha(limits))
+    let spent = if flawed(Flaw::ThresholdTooLow) {
+        7.0
+    } else {
+        0.7
+    };
+    1.0 / (spent * alpha(limits))
 }
 
 /// The decision alone: what the event path asks.
@@ -79,7 +89,7 @@ pub fn decide(evidence: &Evidence, limits: &Limits) -> Decision {
         evidence.ring(limits.ring),
         base_rate(evidence),
     );
-    if let Some(why) = halted_by_counts(total, ring, p0, limits) {
+    if let Some(why) = halted_by_counts(evidence, ring, p0, limits) {
         return Decision::Halt(why);
     }
     if let Some((signature, hosts)) = evidence.top_signature()
@@ -91,7 +101,7 @@ pub fn decide(evidence: &Evidence, limits: &Limits) -> Decision {
             hosts,
         });
     }
-    if limits.ring_exhausted && below_share(ring, limits) {
+    if limits.ring_exhausted && below_share(ring, p0, evidence.is_ceiling(), limits) {
         return Decision::Halt(HaltWhy::RingBelowShare {
             confirmed: ring.confirmed,
             failed: ring.failed,
@@ -110,29 +120,46 @@ pub fn decide(evidence: &Evidence, limits: &Limits) -> Decision {
 }
 
 fn halted_by_counts(
-    total: RingCounts,
+    evidence: &Evidence,
     ring: RingCounts,
     p0: f64,
     limits: &Limits,
 ) -> Option<HaltWhy> {
     let threshold = e_threshold(limits);
-    let e_value = e_value(total.failed, total.confirmed, p0);
-    if e_value >= threshold {
+    let e_value = e_value(evidence, p0);
+    // One broken host is never enough: at a base of 10⁻⁴ the first exposure alone would otherwise
+    // spend a tenth of α.
+    if e_value >= threshold && (evidence.total().failed >= 2 || flawed(Flaw::OneFailureHalts)) {
         return Some(HaltWhy::EvidenceOfHarm { e_value, threshold });
     }
+    // The share alone is asked first: the exact bound costs forty incomplete gamma functions.
+    let failed = ring.failed.saturating_sub(ring.late);
+    if failed <= (limits.ring_size / 100).max(1) {
+        return None;
+    }
     let max_failed = max_failed(ring, p0, limits);
-    (ring.failed > max_failed).then_some(HaltWhy::MaxFailed {
-        failed: ring.failed,
-        max_failed,
-    })
+    (failed > max_failed).then_some(HaltWhy::MaxFailed { failed, max_failed })
 }
 
 /// One failure in a ring of 2-19 with another host confirmed may complete; a fleet that small would
-/// otherwise need 20 clean hosts for one broken disk.
-fn below_share(ring: RingCounts, limits: &Limits) -> bool {
+/// otherwise need 20 clean hosts for one broken disk. A larger ring may complete where a measured
+/// control fails as often: at a base of 1 % six of a hundred are chance once in 2,000 rollouts.
+fn below_share(ring: RingCounts, p0: f64, ceiling: bool, limits: &Limits) -> bool {
     let resolved = ring.confirmed.saturating_add(ring.failed);
-    let small = (2..=19).contains(&limits.ring_size) && ring.failed == 1 && ring.confirmed >= 1;
-    ring.failed > 0 && !small && (ring.confirmed as f64) < CONFIRMED_SHARE * resolved as f64
+    if ring.failed == 0 || (ring.confirmed as f64) >= CONFIRMED_SHARE * resolved as f64 {
+        return false;
+    }
+    if flawed(Flaw::ShareIgnored) {
+        return false;
+    }
+    let small = !flawed(Flaw::SmallRingNotForgiven)
+        && (2..=19).contains(&limits.ring_size)
+        && ring.failed == 1
+        && ring.confirmed >= 1;
+    let usual = limits.ring_size >= 20
+        && !ceiling
+        && stats::at_least(ring.failed, resolved, p0) > alpha(limits) / 10.0;
+    !small && !usual
 }
 
 /// Whether the ring's evidence lets the next ring start, once nothing is in flight or grantable.
@@ -140,13 +167,20 @@ fn below_share(ring: RingCounts, limits: &Limits) -> bool {
 pub fn ring_may_complete(evidence: &Evidence, limits: &Limits) -> bool {
     let ring = evidence.ring(limits.ring);
     ring.confirmed >= 1
-        && !below_share(ring, limits)
+        && !below_share(ring, evidence.p0(), evidence.is_ceiling(), limits)
         && decide(evidence, limits) == Decision::Continue
 }
 
-fn e_value(failed: u64, confirmed: u64, p0: f64) -> f64 {
+/// The weighted average of the e-values of the whole rollout, its strata and its signatures.
+fn e_value(evidence: &Evidence, p0: f64) -> f64 {
+    let failures = evidence.failures_weighed();
+    let survived = evidence.trials().saturating_sub(evidence.total().failed) as f64;
+    GLOBAL_WEIGHT * e_of(failures, survived, p0) + evidence.parts()
+}
+
+fn e_of(failed: f64, survived: f64, p0: f64) -> f64 {
     // Beyond e^690 a double overflows; nothing asks for more than the threshold.
-    stats::log_e_value(failed, confirmed, p0).min(690.0).exp()
+    stats::log_e_value(failed, survived, p0).min(690.0).exp()
 }
 
 /// The decision with all it rests on.
@@ -169,28 +203,39 @@ pub fn verdict(evidence: &Evidence, limits: &Limits) -> VerdictReport {
         control_units,
         p0,
         upper_bound: stats::upper_bound(total.failed, trials, 0.95),
-        e_value: e_value(total.failed, total.confirmed, p0),
+        e_value: e_value(evidence, p0),
         e_threshold: e_threshold(limits),
         max_failed: max_failed(ring, p0, limits),
         smallest_detectable_rate: smallest_detectable_rate(p0, limits),
-        failures_to_halt: failures_to_halt(total, ring, p0, limits),
+        failures_to_halt: failures_to_halt(evidence, ring, p0, limits),
         decision,
     };
-    report.sentence = sentence(&report, ring);
+    report.sentence = sentence(&report, ring, evidence);
     report
 }
 
-/// How many further failures in a row would halt; 0 where it halts already.
-fn failures_to_halt(total: RingCounts, ring: RingCounts, p0: f64, limits: &Limits) -> u64 {
+/// How many further failures in a row would halt, were they of no stratum in particular; 0 where it
+/// halts already.
+fn failures_to_halt(evidence: &Evidence, ring: RingCounts, p0: f64, limits: &Limits) -> u64 {
+    let threshold = e_threshold(limits);
+    let survived = evidence.trials().saturating_sub(evidence.total().failed) as f64;
     let halts = |more: u64| {
-        let add = |c: RingCounts| RingCounts {
-            failed: c.failed.saturating_add(more),
-            exposed: c
-                .exposed
-                .max(c.confirmed.saturating_add(c.failed).saturating_add(more)),
-            ..c
-        };
-        halted_by_counts(add(total), add(ring), p0, limits).is_some()
+        let two = evidence.total().failed.saturating_add(more) >= 2;
+        let whole = GLOBAL_WEIGHT * e_of(evidence.failures_weighed() + more as f64, survived, p0)
+            + evidence.parts();
+        let failed = ring.failed.saturating_add(more);
+        let exposed = ring.exposed.max(ring.confirmed.saturating_add(failed));
+        (two && whole >= threshold)
+            || failed.saturating_sub(ring.late)
+                > max_failed(
+                    RingCounts {
+                        failed,
+                        exposed,
+                        ..ring
+                    },
+                    p0,
+                    limits,
+                )
     };
     first(1 << 40, halts)
 }
@@ -228,9 +273,9 @@ fn smallest_detectable_rate(p0: f64, limits: &Limits) -> Option<f64> {
             ring_size: n,
             ..*limits
         };
-        e_value(k, n - k.min(n), p0) >= threshold
+        GLOBAL_WEIGHT * e_of(k as f64, (n - k.min(n)) as f64, p0) >= threshold
             || k > max_failed(whole, p0, &as_one_ring)
-            || below_share(whole, &as_one_ring)
+            || below_share(whole, p0, true, &as_one_ring)
     })
     .max(1);
     let (mut low, mut high) = (0.0, 1.0);
@@ -245,9 +290,22 @@ fn smallest_detectable_rate(p0: f64, limits: &Limits) -> Option<f64> {
     Some(high)
 }
 
-fn sentence(report: &VerdictReport, ring: RingCounts) -> String {
+/// The stratum that most of the evidence comes from, where it is not all that was exposed.
+fn concentrated(evidence: &Evidence, e_value: f64) -> String {
+    let worst = evidence.worst_stratum();
+    let worst = worst.filter(|w| w.e_value > 0.5 * e_value && w.trials < evidence.trials());
+    worst.map_or_else(String::new, |w| {
+        format!(
+            ", {} of {} of {} {}",
+            w.failed, w.trials, w.dimension, w.word
+        )
+    })
+}
+
+fn sentence(report: &VerdictReport, ring: RingCounts, evidence: &Evidence) -> String {
+    let ceiling = evidence.is_ceiling();
     let resolved = report.failed.saturating_add(report.confirmed);
-    let base = if report.control_units < CONTROL_UNITS_MIN {
+    let base = if ceiling {
         format!(
             "assumed at most {:.2} % of hosts fail anyway (only {:.0} control reboots and host-days so far)",
             report.p0 * 100.0,
@@ -271,8 +329,9 @@ fn sentence(report: &VerdictReport, ring: RingCounts) -> String {
         Decision::Hold(HoldWhy::SiteSilentWithoutControl) => "holds: a site went silent and no unexposed host is there to tell whether the release or the network did it".into(),
         Decision::Hold(HoldWhy::ReleaseExpired) => "holds: the manifest has expired; publish a newly signed one".into(),
         Decision::Halt(HaltWhy::EvidenceOfHarm { e_value, threshold }) => format!(
-            "{} of {resolved} resolved exposures failed; {base}; evidence {e_value:.0} reached the halt at {threshold:.0}",
-            report.failed
+            "{} of {resolved} resolved exposures failed{}; {base}; evidence {e_value:.0} reached the halt at {threshold:.0}",
+            report.failed,
+            concentrated(evidence, *e_value)
         ),
         Decision::Halt(HaltWhy::MaxFailed { failed, max_failed }) => {
             format!("{failed} exposures failed in this ring where at most {max_failed} may; {base}")

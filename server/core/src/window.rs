@@ -5,6 +5,7 @@
 //! 3 / confirmed, so W grows with what was confirmed and doubles each round by itself.
 
 use crate::evidence::Evidence;
+use crate::flaws::{Flaw, flawed};
 use crate::stats;
 
 /// Constants of the window; a ring policy may tighten them.
@@ -50,11 +51,21 @@ pub fn window(evidence: &Evidence, ring: &RingWindow, policy: &WindowPolicy) -> 
     let share = |part: f64| (ring.size as f64 * part.clamp(0.0, 1.0)).min(1e15);
     let least = (share(policy.start_share).ceil() as u64).clamp(1, 2);
     let cap = least.max(share(policy.cap_share).floor() as u64);
+    let cap = if flawed(Flaw::CapIgnored) {
+        u64::MAX
+    } else {
+        cap
+    };
     let start = match ring.index {
         0 => least,
         _ => cap.min(least.max(ring.previous / 4)),
     };
     let by_progress = start.saturating_add(ring.confirmed).min(cap).max(1);
+    let total = evidence.total();
+    if total.failed > 0 && total.confirmed == 0 && !flawed(Flaw::FirstFailureIgnored) {
+        // All that is known is a failure: a release that kills every host costs no third one.
+        return 1;
+    }
     by_progress
         .min(by_evidence(evidence, by_progress, policy))
         .max(1)
@@ -64,8 +75,17 @@ pub fn window(evidence: &Evidence, ring: &RingWindow, policy: &WindowPolicy) -> 
 /// `enough` and the exact bound costs sixty.
 fn by_evidence(evidence: &Evidence, enough: u64, policy: &WindowPolicy) -> u64 {
     let total = evidence.total();
-    let trials = total.confirmed.saturating_add(total.failed);
-    let p0 = control_rate(evidence);
+    // Later reboots of exposed hosts bring late failures: both count, like the control's.
+    let trials = total
+        .confirmed
+        .saturating_add(total.failed)
+        .saturating_add(evidence.later_reboots());
+    // 0 without control, so that nothing is forgiven.
+    let p0 = if flawed(Flaw::EverythingForgiven) {
+        1.0
+    } else {
+        evidence.plain_rate()
+    };
     let loss = policy.excess_loss.max(0.0);
     let tolerated = p0 + loss / enough as f64;
     let miss = 1.0 - policy.confidence.clamp(0.0, 1.0);
@@ -77,14 +97,6 @@ fn by_evidence(evidence: &Evidence, enough: u64, policy: &WindowPolicy) -> u64 {
     }
     let ub = stats::upper_bound(total.failed, trials, policy.confidence);
     (loss / (ub - p0).max(1e-9)).floor().clamp(1.0, 1e15) as u64
-}
-
-/// The control's failure rate for the window: 0 without control, so that nothing is forgiven.
-fn control_rate(evidence: &Evidence) -> f64 {
-    match evidence.control_counts() {
-        (units, _) if units < 1.0 => 0.0,
-        (units, failures) => (failures as f64 / units).clamp(0.0, 1.0),
-    }
 }
 
 #[cfg(test)]
@@ -124,6 +136,13 @@ mod tests {
                 "{size}"
             );
         }
+    }
+
+    #[test]
+    fn a_failure_before_any_host_is_proven_closes_it_to_one() {
+        let policy = WindowPolicy::default();
+        assert_eq!(window(&evidence(0, 1), &ring(100_000, 0), &policy), 1);
+        assert!(window(&evidence(1, 1), &ring(100_000, 1), &policy) > 1);
     }
 
     #[test]

@@ -3,14 +3,36 @@
 //! are its failures.
 
 use super::Control;
+use crate::baseline::{Counts, History};
+use crate::host::Host;
 use crate::rollout::Status;
 use ringward_domain::host::HostState;
 use ringward_domain::ids::RolloutId;
 use ringward_domain::signal::Signal;
 use ringward_domain::{AssignmentKind, HostId, Millis, Timestamp};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 const DAY: Millis = Millis::hours(24);
+/// Sessions that end within this time end together.
+const TOGETHER: Millis = Millis::mins(2);
+/// Sites remembered as silent or not.
+const SITES_MAX: usize = 10_000;
+const REBOOT: Counts = Counts {
+    reboots: 1.0,
+    reboot_failures: 0,
+    days: 0.0,
+    time_failures: 0,
+};
+const NO_SHOW: Counts = Counts {
+    reboot_failures: 1,
+    ..REBOOT
+};
+const WHILE_RUNNING: Counts = Counts {
+    reboots: 0.0,
+    reboot_failures: 0,
+    days: 0.0,
+    time_failures: 1,
+};
 
 /// Clocks and counts of the control group.
 #[derive(Debug)]
@@ -25,6 +47,10 @@ pub(super) struct Background {
     gone: BTreeSet<(Timestamp, HostId)>,
     /// Planning wanted at that time.
     plan_at: Option<Timestamp>,
+    /// The last 72 h.
+    history: History,
+    /// Whether a site went silent as a whole, known until then.
+    sites: BTreeMap<String, (Timestamp, bool)>,
 }
 
 impl Background {
@@ -35,6 +61,8 @@ impl Background {
             exposed: BTreeSet::new(),
             gone: BTreeSet::new(),
             plan_at: None,
+            history: History::default(),
+            sites: BTreeMap::new(),
         }
     }
 
@@ -89,7 +117,54 @@ impl Control {
             if let Some(host) = self.hosts.get_mut(&id) {
                 host.gone_at = None;
             }
-            self.count_control(1.0, 1);
+            if !self.whole_site_gone(id) {
+                self.control_failed(id, &NO_SHOW, None);
+                self.suspects_failed(id);
+            }
+        }
+    }
+
+    /// Whether most control hosts of a host's site are gone with it: that is the site's network, and
+    /// counting it would blind the verdict to real failures for days.
+    fn whole_site_gone(&mut self, id: HostId) -> bool {
+        let site_of = |host: &Host| host.record.labels.get("site").cloned();
+        let Some(site) = self.hosts.get(&id).and_then(site_of) else {
+            return false;
+        };
+        if let Some((until, gone)) = self.background.sites.get(&site)
+            && self.now < *until
+        {
+            return *gone;
+        }
+        let same = |id: &HostId| self.hosts.get(id).and_then(site_of).as_ref() == Some(&site);
+        let soon = (self.now + TOGETHER, HostId(u64::MAX));
+        let gone = 1 + self
+            .background
+            .gone
+            .range(..=soon)
+            .filter(|(_, id)| same(id))
+            .count();
+        let together = gone >= 3 && {
+            let here = self.hosts.values().filter(|host| host.in_control);
+            gone > here
+                .filter(|host| host.record.labels.get("site") == Some(&site))
+                .count()
+        };
+        if self.background.sites.len() >= SITES_MAX {
+            self.background.sites.clear();
+        }
+        self.background
+            .sites
+            .insert(site, (self.now + Millis::mins(1), together));
+        together
+    }
+
+    fn control_failed(&mut self, id: HostId, counts: &Counts, signature: Option<&str>) {
+        self.count_control(counts);
+        for rollout in self.compared() {
+            if let Some(rollout) = self.rollouts.get_mut(&rollout) {
+                rollout.control_failure_of(id, signature);
+            }
         }
     }
 
@@ -98,31 +173,43 @@ impl Control {
         self.background.counted_to = self.now;
         let days = passed.0 as f64 / DAY.0 as f64 * self.background.present as f64;
         if days > 0.0 {
-            self.count_control(days, 0);
+            self.count_control(&Counts {
+                days,
+                ..Counts::default()
+            });
         }
     }
 
-    fn count_control(&mut self, units: f64, failures: u64) {
+    /// Rollouts that the control is compared with.
+    fn compared(&self) -> Vec<RolloutId> {
         let runs = |status: &Status| {
             matches!(
                 status,
-                Status::Running | Status::Held(_) | Status::Paused(_)
+                Status::Running | Status::Held(_) | Status::Paused(_) | Status::Completed
             )
         };
-        let live: Vec<RolloutId> = self
-            .rollouts
+        self.rollouts
             .values()
             .filter(|r| r.spec.kind == AssignmentKind::Install && runs(r.status()))
             .map(|r| r.id)
-            .collect();
-        for id in live {
+            .collect()
+    }
+
+    fn count_control(&mut self, counts: &Counts) {
+        self.background.history.add(self.now, counts);
+        for id in self.compared() {
             if let Some(rollout) = self.rollouts.get_mut(&id) {
-                rollout.control(units, failures);
+                rollout.control_counted(counts);
                 if rollout.changed() {
                     self.out.rollouts.insert(id);
                 }
             }
         }
+    }
+
+    /// What happened to the control in the 72 h until now.
+    pub(super) fn control_history(&self) -> Counts {
+        self.background.history.sum(self.now)
     }
 
     /// A host has a session again.
@@ -136,7 +223,11 @@ impl Control {
             .get(&id)
             .is_some_and(|host| host.exposed_until <= self.now);
         if rebooted && unexposed {
-            self.count_control(1.0, 0);
+            self.count_control(&REBOOT);
+        } else if rebooted {
+            for rollout in self.rollouts_of(id) {
+                self.quietly(rollout, |rollout, now| rollout.rebooted(id, now));
+            }
         }
         self.recount(id);
     }
@@ -167,7 +258,7 @@ impl Control {
     /// A control host said something of itself.
     pub(super) fn control_heard(&mut self, id: HostId, signal: &Signal) {
         if signal.kind.is_failure() && self.hosts.get(&id).is_some_and(|host| host.in_control) {
-            self.count_control(0.0, 1);
+            self.control_failed(id, &WHILE_RUNNING, Some(&signal.signature));
         }
     }
 

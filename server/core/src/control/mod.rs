@@ -10,6 +10,7 @@ mod desired;
 mod grants;
 mod holds;
 mod host_acts;
+mod incident;
 mod out;
 mod publish;
 mod readiness;
@@ -70,6 +71,7 @@ pub struct Control {
     plan_at: Option<Timestamp>,
     clock_at: Timestamp,
     background: background::Background,
+    incident: incident::Incident,
     out: Out,
 }
 
@@ -97,6 +99,7 @@ impl Control {
             plan_at: None,
             clock_at: now,
             background: background::Background::new(now),
+            incident: incident::Incident::default(),
             out: Out::default(),
         }
     }

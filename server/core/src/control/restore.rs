@@ -129,6 +129,12 @@ impl Control {
     pub(super) fn take_in(&mut self, mut rollout: Rollout) {
         let (id, number) = (rollout.id, rollout.spec.number);
         rollout.set_andon(self.andon);
+        rollout.classify(|host| {
+            self.hosts
+                .get(&host)
+                .map(crate::host::Host::words)
+                .unwrap_or_default()
+        });
         for member in rollout.members() {
             if let Some(host) = self.hosts.get_mut(&member.host) {
                 host.rollouts.push(id);

@@ -53,6 +53,7 @@ impl Control {
             },
         );
         self.control_returned(id, rebooted);
+        self.suspects_watch(id);
         for rollout in self.rollouts_of(id) {
             self.with(rollout, |rollout, now| {
                 rollout.heard(id, now);
@@ -107,7 +108,8 @@ impl Control {
             });
         }
         match message {
-            ToServer::Hello(_) => {}
+            // Both are dealt with at the edge.
+            ToServer::Hello(_) | ToServer::AuditKnown { .. } => {}
             ToServer::Heartbeat(beat) => self.heartbeat(id, beat),
             ToServer::Signals(signals) => self.signals(id, signals),
             ToServer::Observed(observed) => {

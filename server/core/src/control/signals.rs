@@ -54,6 +54,7 @@ impl Control {
     }
 
     fn weigh_signal(&mut self, id: HostId, signal: &Signal, boots: &[BootId]) {
+        self.suspects_weigh(id, signal);
         if let Some(host) = self.hosts.get_mut(&id) {
             host.show_signal(signal.clone());
         }

@@ -64,7 +64,7 @@ impl Control {
             ));
         }
         let spec = self.spec(release, AssignmentKind::Install, command);
-        let rollout = Rollout::new(
+        let mut rollout = Rollout::new(
             rollout_id(command.request),
             spec,
             self.policy.pace,
@@ -72,6 +72,7 @@ impl Control {
             &rings,
             self.now,
         );
+        rollout.control_history(&self.control_history());
         let mut outcome = said(format!(
             "{} goes to {} hosts in {} rings",
             release.title(),

@@ -1,6 +1,7 @@
 //! Counts that follow every change of a member: its ring's, its group's, its deadline.
 
 use super::Rollout;
+use super::kinds::Fares;
 use super::member::{self, Member, Stage};
 use super::ring::Tally;
 use ringward_domain::{HostId, Timestamp};
@@ -49,8 +50,10 @@ impl Rollout {
         let busy_before = occupies_group(&self.members[i]);
         self.rings[ring].remove(i, before);
         self.count_grant(i, false);
+        let fared = Fares::of(&self.members[i]);
         edit(&mut self.members[i]);
         self.count_grant(i, true);
+        self.count_site(i, fared, Fares::of(&self.members[i]), now);
         let busy_after = occupies_group(&self.members[i]);
         let group = self.members[i].group;
         if group != 0 && busy_before != busy_after {

@@ -4,6 +4,7 @@
 //! deadline without touching the queue: an early entry is looked at, found not due and put back.
 
 use super::Rollout;
+use super::kinds::SiteSays;
 use super::member::{Ending, Exposure, Invite, Member, Readiness, Stage};
 use ringward_domain::ledger::NotSwitchedWhy;
 use ringward_domain::{Millis, Timestamp};
@@ -156,6 +157,12 @@ impl Rollout {
             return;
         }
         if self.silent_at(&self.members[i], exposure) <= now {
+            if self.site_says(i) != SiteSays::Heard {
+                // Its whole site is silent: the deadline starts anew, the slot stays taken.
+                self.edit_exposure(i, now, |exposure| exposure.heard = now);
+                self.members[i].since = now;
+                return;
+            }
             self.resolve(i, Ending::Silent, None, now);
         } else if self
             .soaked_at(&self.members[i], exposure)
@@ -167,6 +174,9 @@ impl Rollout {
 
     fn expire_confirmed(&mut self, i: usize, now: Timestamp) {
         if self.due(&self.members[i]).is_some_and(|at| at <= now) {
+            if self.site_says(i) != SiteSays::Heard {
+                return self.edit_exposure(i, now, |exposure| exposure.gone = Some(now));
+            }
             self.fail_after_end(i, Ending::Silent, None, now);
         }
     }

@@ -298,6 +298,7 @@ impl Rollout {
             gone: None,
         };
         self.enter(i, now, Stage::Exposed(Box::new(exposure)));
+        self.evidence.elapse(now);
         self.evidence.exposed(ring);
         self.dirty_self = true;
     }

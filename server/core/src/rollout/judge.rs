@@ -39,7 +39,7 @@ impl Rollout {
             ring_size: self.rings.get(ring).map_or(0, |ring| ring.members),
             fleet_size: self.members.len() as u64,
             ring_exhausted: exhausted,
-            site_silent_without_control: false,
+            site_silent_without_control: self.site_without_control(),
             release_expired: self.expired,
         }
     }
@@ -75,7 +75,13 @@ impl Rollout {
         };
         let exposure: Box<Exposure> = exposure.clone();
         let (host, ring) = (self.members[i].host, self.members[i].ring);
+        let (kinds, rebooted) = (self.kinds_of(i), exposure.reboots);
+        let came_back = exposure.phase == Phase::Soaking;
+        self.evidence.elapse(now);
         self.enter(i, now, Stage::Ended(ending, exposure));
+        if !came_back && ending != Ending::RolledBack {
+            self.evidence.returned(kinds, rebooted);
+        }
         match ending {
             Ending::Confirmed => self.evidence.resolved(ring, host, &Outcome::Confirmed),
             Ending::RolledBack => self.evidence.uncounted(ring),
@@ -83,6 +89,7 @@ impl Rollout {
             Ending::Silent | Ending::Failed(_) | Ending::Reverted(_) => {
                 self.evidence
                     .resolved(ring, host, &Outcome::Failed { signature });
+                self.evidence.failed_in(kinds);
             }
         }
         self.news.push(News::Ended(host, ending));
@@ -106,10 +113,18 @@ impl Rollout {
             return;
         };
         let (before, exposure) = (*before, exposure.clone());
-        let (host, ring) = (self.members[i].host, self.members[i].ring);
+        let (host, ring, kinds) = (self.members[i].host, self.members[i].ring, self.kinds_of(i));
+        self.evidence.elapse(now);
+        if matches!(before, Ending::Confirmed | Ending::RolledBack) {
+            // Certainty that the release did it decays over the attribution time.
+            self.evidence.fade(
+                now.since(exposure.begun_at).0 as f64 / self.pace.attribution.0.max(1) as f64,
+            );
+        }
         match before {
             Ending::Confirmed => self.evidence.failed_after_confirm(ring, host, signature),
             Ending::RolledBack => {
+                self.evidence.returned(kinds, exposure.reboots);
                 self.evidence.resolved(
                     ring,
                     host,
@@ -125,6 +140,7 @@ impl Rollout {
                 return;
             }
         }
+        self.evidence.failed_in(kinds);
         self.enter(i, now, Stage::Ended(ending, exposure));
         self.news.push(News::Ended(host, ending));
         self.weigh(ring, now);
@@ -213,7 +229,7 @@ impl Rollout {
         match self.status {
             Status::Paused(_) => {}
             Status::Halted(..) => {
-                self.evidence = crate::evidence::Evidence::default();
+                self.evidence.begin_anew();
                 if let Some(ring) = self.rings.get_mut(self.current) {
                     ring.record.accepted = true;
                     ring.record.previous_window = 0;
@@ -285,6 +301,11 @@ impl Rollout {
             && exposure.applied_at.is_some()
             && exposure.committed >= committed;
         if !known {
+            let back = phase == Phase::Soaking && exposure.phase != Phase::Soaking;
+            let reboots = exposure.reboots;
+            if back {
+                self.evidence.returned(self.kinds_of(i), reboots);
+            }
             self.edit_exposure(i, now, |exposure| {
                 exposure.phase = phase;
                 exposure.committed |= committed;

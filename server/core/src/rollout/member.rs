@@ -43,6 +43,9 @@ pub struct Member {
     /// What the host is ready for, as far as known.
     #[serde(skip, default)]
     pub readiness: Readiness,
+    /// Was reachable before it became unreachable.
+    #[serde(skip, default)]
+    pub dropped: bool,
     /// Whether it was told that a request has a chance.
     #[serde(skip, default)]
     pub invite: Invite,
@@ -229,6 +232,7 @@ impl Member {
             not_before: Timestamp::default(),
             dead: Vec::new(),
             readiness: Readiness::default(),
+            dropped: false,
             invite: Invite::None,
             stalled: false,
             timer: None,

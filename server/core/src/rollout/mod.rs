@@ -15,6 +15,7 @@ mod bookkeeping;
 mod deadline;
 mod grant;
 mod judge;
+mod kinds;
 mod plan;
 mod view;
 
@@ -128,6 +129,11 @@ pub struct Rollout {
     members: Vec<Member>,
     index: BTreeMap<HostId, usize>,
     groups: BTreeMap<u64, Group>,
+    /// Strata of each member, by its index.
+    kinds: Vec<crate::strata::Kinds>,
+    sites: Vec<kinds::Site>,
+    /// Sites that went silent with nobody unexposed there.
+    silent_sites: BTreeSet<u16>,
     evidence: Evidence,
     started_at: Timestamp,
     evidence_to_halt_ms: Option<u64>,
@@ -294,6 +300,9 @@ impl Rollout {
             members: Vec::new(),
             index: BTreeMap::new(),
             groups: BTreeMap::new(),
+            kinds: Vec::new(),
+            sites: Vec::new(),
+            silent_sites: BTreeSet::new(),
             evidence: record.evidence,
             started_at: record.started_at,
             evidence_to_halt_ms: record.evidence_to_halt_ms,
@@ -350,6 +359,9 @@ impl Rollout {
         self.index.insert(host, i);
         if group != 0 {
             self.groups.entry(group).or_default().members.push(i);
+        }
+        if self.kinds.len() == i {
+            self.kinds.push(crate::strata::NO_KINDS);
         }
         self.count_in(i, now);
         self.dirty.insert(i);
@@ -522,6 +534,8 @@ impl Rollout {
 
     fn ready_changed(&mut self, i: usize, readiness: Readiness, now: Timestamp) {
         self.change(i, now, |member| {
+            member.dropped =
+                readiness == Readiness::Unreachable && member.readiness != Readiness::Unreachable;
             member.readiness = readiness;
             member.stalled = false;
             if readiness != Readiness::Ready {

@@ -21,7 +21,7 @@ fn failures_within_the_attribution_time_count_after_confirmation_too() {
     let mut rollout = install(5);
     let mut now = confirm(&mut rollout, 1, 1, at(0));
     now = confirm(&mut rollout, 2, 2, now);
-    let late = now + Millis::hours(70);
+    let late = now + Millis::hours(20);
     for (host, when) in [(1, late), (2, late)] {
         let signal = crash(20, host as u8, None);
         rollout.signal(
