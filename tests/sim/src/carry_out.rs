@@ -61,6 +61,7 @@ impl World {
         } else {
             None
         };
+        let mut not_spooled = None;
         for (index, effect) in effects.into_iter().enumerate() {
             if dies_at == Some(index) {
                 self.kill_agent(host);
@@ -69,6 +70,9 @@ impl World {
             match effect {
                 Effect::WriteLedger(ledger) => {
                     if self.hosts[host].disk_full {
+                        if let Some(seq) = not_spooled {
+                            self.step(host, Event::SpoolFailed { seq });
+                        }
                         self.step(host, Event::LedgerFailed);
                         return;
                     }
@@ -86,9 +90,8 @@ impl World {
                 }
                 Effect::Spool(signal) => {
                     if self.hosts[host].disk_full {
-                        let seq = signal.seq;
-                        self.step(host, Event::SpoolFailed { seq });
-                        return;
+                        not_spooled = Some(signal.seq);
+                        continue;
                     }
                     let host = &mut self.hosts[host];
                     host.spool_next = signal.seq.next();
@@ -96,6 +99,9 @@ impl World {
                 }
                 other => self.perform(host, other),
             }
+        }
+        if let Some(seq) = not_spooled {
+            self.step(host, Event::SpoolFailed { seq });
         }
         self.schedule_wake(host);
     }
@@ -227,6 +233,10 @@ impl World {
         }
         if self.hosts[host].process.as_ref().map(|p| p.number) == Some(process) {
             self.hosts[host].slot = to;
+            self.hosts[host].watch.switched(self.now);
+            if self.hosts[host].running() == scenario::NEW {
+                self.oracle.exposed(self.hosts[host].id);
+            }
             let awaits_boot = self.scenario.boots && self.hosts[host].running() == scenario::NEW;
             if !awaits_boot {
                 self.release_runs(host);
@@ -291,7 +301,10 @@ impl World {
                 },
             );
         }
-        if let Some(at) = self.weather.echo(&mut self.random, self.now) {
+        // A Hello opens a connection, and TLS lets nobody replay one; it may come late, not twice.
+        if let Some(at) = self.weather.echo(&mut self.random, self.now)
+            && !matches!(*boxed, ToServer::Hello(_))
+        {
             self.at(
                 at,
                 Occurrence::ToServer {

@@ -7,6 +7,7 @@
 
 mod carry_out;
 mod faults;
+pub mod fleet;
 mod host;
 mod life;
 mod network;
@@ -16,6 +17,7 @@ mod random;
 pub mod scenario;
 mod server;
 mod store;
+mod window;
 mod world;
 
 pub use scenario::Scenario;

@@ -4,9 +4,8 @@
 use crate::scenario;
 use crate::world::{Occurrence, World};
 use ringward_domain::command::{Action, Command};
-use ringward_domain::ledger::AttemptPhase;
 use ringward_domain::report::RolloutState;
-use ringward_domain::{AssignmentKind, RequestId, RolloutId};
+use ringward_domain::{AssignmentKind, HostId, RequestId, RolloutId};
 use ringward_server_core::rollout::member::Stage;
 
 /// After the storm a release that harms, and was not caught, is rolled back anyway.
@@ -40,14 +39,39 @@ impl World {
             (Some(install), None) => self.tend_install(install),
             // A host on which the way back failed needs another try.
             (Some(_), Some(rollback))
-                if rollback.state == RolloutState::Completed && self.left_behind() =>
+                if rollback.state == RolloutState::Completed && self.left_behind(rollback.id) =>
             {
                 self.roll_back();
+            }
+            // A person who does not know better starts the bad release again, or resumes it.
+            (Some(install), Some(_)) if !self.healed && self.random.permille(100) => {
+                let again = match self.random.permille(700) {
+                    true => Action::StartRollout {
+                        release: scenario::digest(scenario::NEW),
+                    },
+                    false => {
+                        self.oracle.resumed(install.id);
+                        Action::Resume(install.id)
+                    }
+                };
+                self.command(again);
             }
             (Some(_), Some(rollback)) => self.tend(rollback),
         }
         if self.healed {
             self.ended = self.has_ended();
+            let install = self
+                .seen()
+                .into_iter()
+                .find(|s| s.kind == AssignmentKind::Install);
+            let running = self.server.running.as_ref();
+            if let Some(rollout) = running
+                .zip(install)
+                .and_then(|(r, s)| r.control.rollout(s.id))
+                && self.ended
+            {
+                self.oracle.accounts(rollout, &self.hosts);
+            }
         }
     }
 
@@ -84,15 +108,21 @@ impl World {
         }
     }
 
-    /// Once all is quiet, hosts still on the release that was rolled back.
-    fn left_behind(&self) -> bool {
-        let quiet = self.seen().iter().all(|s| s.in_flight == 0);
-        self.healed
-            && quiet
-            && self
-                .hosts
-                .iter()
-                .any(|host| host.running() == scenario::NEW)
+    /// After the storm, a host shown on the bad release for which this rollback does nothing more.
+    fn left_behind(&self, rollback: RolloutId) -> bool {
+        let Some(running) = self.server.running.as_ref().filter(|_| self.healed) else {
+            return false;
+        };
+        let bad = Some(scenario::digest(scenario::NEW));
+        let shown = running.control.hosts(None, false, None, self.hosts.len());
+        shown.iter().any(|host| {
+            let rollout = running.control.rollout(rollback);
+            let comes = rollout.and_then(|r| r.member(host.id)).is_some_and(|m| {
+                m.grantable() || matches!(m.stage, Stage::Granted(_) | Stage::Exposed(_))
+            });
+            let packages = &host.observed.packages;
+            packages.iter().any(|package| package.running == bad) && !comes
+        })
     }
 
     fn roll_back(&mut self) {
@@ -142,6 +172,9 @@ impl World {
         match running.control.command(&command, clock) {
             Ok((outcome, effects)) => {
                 self.report.interventions += 1;
+                if self.trace {
+                    eprintln!("{:>9} {:?}: {outcome:?}", self.now, command.action);
+                }
                 if again {
                     let twice = running.control.command(&command, clock);
                     let same =
@@ -172,16 +205,23 @@ impl World {
             _ => scenario::NEW,
         };
         let settled = self.hosts.iter().all(|host| {
-            let ledger = host.ledger();
-            let barred = ledger.bars.contains(&scenario::digest(wanted));
-            // A switch that failed is not tried again within a rollout.
-            let failed = wanted == scenario::NEW
-                && ledger
-                    .attempt
-                    .is_some_and(|attempt| matches!(attempt.phase, AttemptPhase::Failed(_)));
-            let there = host.running() == wanted || barred || failed;
+            let there = host.running() == wanted || self.resolved(host.id, wanted);
             host.on && !host.asleep && there && host.spool.is_empty()
         });
         complete && quiet && settled
+    }
+
+    /// Whether the host had its try with the new release: within a rollout there is no second one.
+    fn resolved(&self, host: HostId, wanted: u8) -> bool {
+        let install = self
+            .seen()
+            .into_iter()
+            .find(|s| s.kind == AssignmentKind::Install);
+        let running = self.server.running.as_ref();
+        let rollout = running
+            .zip(install)
+            .and_then(|(r, s)| r.control.rollout(s.id));
+        let member = rollout.and_then(|rollout| rollout.member(host));
+        wanted == scenario::NEW && member.is_some_and(|m| matches!(m.stage, Stage::Ended(..)))
     }
 }

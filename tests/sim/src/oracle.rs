@@ -4,6 +4,7 @@
 use crate::host::SimHost;
 use crate::scenario::{self, Harm, Scenario};
 use crate::store::Durable;
+use crate::window::window_at_most;
 use ringward_domain::ids::ReleaseDigest;
 use ringward_domain::ledger::{AttemptPhase, Installed, Ledger, RevertWhy};
 use ringward_domain::report::{Decision, HaltWhy, RolloutState, Standing};
@@ -54,6 +55,13 @@ impl Watch {
         }
     }
 
+    /// A slot changed: soak can begin.
+    pub fn switched(&mut self, now: u64) {
+        self.soaks_since = now;
+        self.slept_ms = 0;
+        self.jumped = false;
+    }
+
     /// The host was asleep.
     pub fn slept(&mut self, ms: u64) {
         self.slept_ms += ms;
@@ -75,8 +83,6 @@ pub struct Oracle {
     attribution: Millis,
     /// What each nonce was asked for.
     nonces: BTreeMap<Nonce, (RolloutId, ReleaseDigest)>,
-    /// Grants that went out, with the real time until which they may begin.
-    grants: BTreeMap<HostId, (RolloutId, Nonce, u64)>,
     /// When the new release became bad, durably; real time.
     bad_since: Option<u64>,
     heard: BTreeMap<HostId, Timestamp>,
@@ -84,6 +90,10 @@ pub struct Oracle {
     started: Timestamp,
     resumed: BTreeSet<RolloutId>,
     decisions: u64,
+    /// Grants made: said again, they are not made again.
+    granted: BTreeSet<Nonce>,
+    /// Hosts that ran the new release at any time.
+    exposed: BTreeSet<HostId>,
 }
 
 impl Oracle {
@@ -96,13 +106,14 @@ impl Oracle {
             silence: Millis(scenario.silence_ms),
             attribution: Millis::hours(1),
             nonces: BTreeMap::new(),
-            grants: BTreeMap::new(),
             bad_since: None,
             heard: BTreeMap::new(),
             absent: BTreeSet::new(),
             started: Timestamp(0),
             resumed: BTreeSet::new(),
             decisions: 0,
+            granted: BTreeSet::new(),
+            exposed: BTreeSet::new(),
         }
     }
 
@@ -187,6 +198,44 @@ impl Oracle {
         );
     }
 
+    /// A host runs the new release.
+    pub fn exposed(&mut self, host: HostId) {
+        self.exposed.insert(host);
+    }
+
+    /// At the end the server knows of every host that ever ran the release, and of every one that
+    /// went back alone as a failure (§2.1: nothing slips through).
+    pub fn accounts(&mut self, install: &Rollout, hosts: &[SimHost]) {
+        for host in hosts {
+            let stage = install.member(host.id).map(|member| &member.stage);
+            let ran = self.exposed.contains(&host.id);
+            let known = matches!(stage, Some(Stage::Ended(..)));
+            self.require(known || !ran, || {
+                format!(
+                    "{} ran the release, the server has it as {stage:?}",
+                    host.id
+                )
+            });
+            let bars = host
+                .ledger()
+                .bars
+                .contains(&scenario::digest(scenario::NEW));
+            let failed = matches!(
+                stage,
+                Some(Stage::Ended(
+                    Ending::Failed(_) | Ending::Reverted(_) | Ending::Silent | Ending::RolledBack,
+                    _
+                ))
+            );
+            self.require(failed || !bars, || {
+                format!(
+                    "{} went back alone, the server has it as {stage:?}",
+                    host.id
+                )
+            });
+        }
+    }
+
     /// A host goes back alone: only from a release that hurts it (§2.6).
     pub fn goes_back(&mut self, index: usize, host: &SimHost, scenario: &Scenario) {
         let ledger = host.ledger();
@@ -235,12 +284,9 @@ impl Oracle {
         let before = old.attempt.as_ref().filter(|b| b.nonce == attempt.nonce);
         let before = before.map(|b| b.phase);
         match attempt.phase {
-            AttemptPhase::Trial if before != Some(AttemptPhase::Trial) => {
-                host.watch.soaks_since = now;
-                host.watch.slept_ms = 0;
-                host.watch.jumped = false;
-            }
-            AttemptPhase::Committed if before == Some(AttemptPhase::Trial) => {
+            AttemptPhase::Committed
+                if before.is_some() && before != Some(AttemptPhase::Committed) =>
+            {
                 let awake = now
                     - host.watch.soaks_since
                     - host.watch.slept_ms.min(now - host.watch.soaks_since);
@@ -294,14 +340,9 @@ impl Oracle {
     }
 
     /// A message leaves the server: everything it rests on must be durable (§4, §2.10).
-    pub fn released(&mut self, host: &SimHost, message: &ToAgent, durable: &Durable, now: u64) {
+    pub fn released(&mut self, host: &SimHost, message: &ToAgent, durable: &Durable) {
         match message {
-            ToAgent::Grant { nonce, life } => {
-                if let Some((rollout, _)) = self.nonces.get(nonce) {
-                    // The agent counts from its request, which was earlier: this is the latest end.
-                    self.grants
-                        .insert(host.id, (*rollout, *nonce, now + life.0));
-                }
+            ToAgent::Grant { nonce, .. } => {
                 self.require_member(host.id, *nonce, durable, "Grant");
             }
             ToAgent::Begun { nonce } => self.require_member(host.id, *nonce, durable, "Begun"),
@@ -325,12 +366,9 @@ impl Oracle {
                 _ => None,
             }
         });
-        // Buried since: what the host may do with the late answer was refused durably.
-        let stands = known.is_some_and(|record| {
-            record.member.nonce() == Some(nonce) || record.member.dead.contains(&nonce)
-        });
+        let stands = known.is_some_and(|record| record.member.nonce() == Some(nonce));
         self.require(stands, || {
-            format!("{what} for {nonce} of {host} went out before it was durable")
+            format!("{what} for {nonce} of {host} went out, and no durable record stands behind it: it went out before it was durable, or for a dead nonce")
         });
     }
 
@@ -353,7 +391,8 @@ impl Oracle {
         let changed = effects
             .iter()
             .any(|effect| matches!(effect, Effect::Put(record) if matches!(**record, Record::Rollout(_) | Record::Member(_))));
-        if !changed && !(ticked && self.decisions.is_multiple_of(8)) {
+        let looks = changed || (ticked && self.decisions.is_multiple_of(8));
+        if !looks {
             return;
         }
         for (id, state) in control.rollouts() {
@@ -375,7 +414,10 @@ impl Oracle {
             self.bend(format!("a grant for a nonce nobody asked with: {nonce}"));
             return;
         };
-        let Some(rollout) = control.rollout(rollout) else {
+        let Some(rollout) = control
+            .rollout(rollout)
+            .filter(|_| self.granted.insert(nonce))
+        else {
             return;
         };
         let members = rollout.members();
@@ -387,7 +429,10 @@ impl Oracle {
             .iter()
             .filter(|m| m.lane() == Some(Lane::Window))
             .count() as u64;
-        let ring = own.map_or(0, |member| member.ring);
+        // Stragglers of complete rings come under the window of the ring that is open.
+        let ring = rollout
+            .current()
+            .min(rollout.rings().len().saturating_sub(1));
         let window = window_at_most(rollout, ring, control.now());
         self.require(in_flight <= window, || {
             format!(
@@ -395,25 +440,6 @@ impl Oracle {
                 rollout.id
             )
         });
-    }
-
-    /// Every released grant that may still begin is known to the server as one that may, or as dead.
-    pub fn grants_are_known(&mut self, control: &Control, now: u64) {
-        let live: Vec<_> = self
-            .grants
-            .iter()
-            .filter(|(_, (_, _, until))| *until > now)
-            .map(|(host, (rollout, nonce, _))| (*host, *rollout, *nonce))
-            .collect();
-        for (host, rollout, nonce) in live {
-            let Some(member) = control.rollout(rollout).and_then(|r| r.member(host)) else {
-                continue;
-            };
-            let known = member.nonce() == Some(nonce) || member.dead.contains(&nonce);
-            self.require(known, || {
-                format!("{host} holds a live grant {nonce} that the server forgot")
-            });
-        }
     }
 
     /// An exposed host is not silent for longer than its deadline without being named (§2.1).
@@ -522,50 +548,4 @@ impl Oracle {
             }
         }
     }
-}
-
-/// The window of DESIGN §4, computed anew from its definition; where the design leaves a choice
-/// (the start of later rings) the larger value.
-fn window_at_most(rollout: &Rollout, ring: usize, clock: Timestamp) -> u64 {
-    let report = rollout.verdict(clock);
-    let size = rollout.members().iter().filter(|m| m.ring == ring).count() as f64;
-    let confirmed = rollout
-        .members()
-        .iter()
-        .filter(|m| m.ring == ring && matches!(m.stage, Stage::Ended(Ending::Confirmed, _)));
-    let confirmed = confirmed.count() as f64;
-    let first = (rollout.pace.start_share * size).ceil().min(2.0);
-    let cap = first.max(rollout.pace.cap_share * size);
-    let start = if ring == 0 { first } else { cap };
-    let bound = upper_bound(report.failed, report.confirmed);
-    let risk = 3.0 / (bound - report.p0).max(1e-9);
-    let window = risk.min(start + confirmed).min(cap).floor();
-    window.max(1.0) as u64
-}
-
-/// One-sided 95 % upper bound of a rate (Clopper and Pearson, 1934), by bisection.
-fn upper_bound(failed: u64, confirmed: u64) -> f64 {
-    let n = failed + confirmed;
-    if n == 0 || confirmed == 0 {
-        return 1.0;
-    }
-    let at_most = |p: f64| {
-        let mut term = (1.0 - p).powf(n as f64);
-        let mut sum = term;
-        for k in 0..failed {
-            term *= (n - k) as f64 / (k + 1) as f64 * p / (1.0 - p);
-            sum += term;
-        }
-        sum
-    };
-    let (mut low, mut high) = (0.0, 1.0);
-    for _ in 0..60 {
-        let middle = (low + high) / 2.0;
-        if at_most(middle) > 0.05 {
-            low = middle;
-        } else {
-            high = middle;
-        }
-    }
-    high
 }

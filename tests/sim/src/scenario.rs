@@ -72,12 +72,16 @@ impl Scenario {
     #[must_use]
     pub fn of(seed: u64) -> Self {
         let mut random = Random::new(seed ^ 0x5CE7_A810);
-        let soak_s = [30, 60, 120][random.below(3) as usize];
-        let silence_s = [45, 60][random.below(2) as usize];
-        let silence_reboot_s = 180;
-        let restart_grace_s = 30;
-        let verify_boot = random.permille(400);
-        let rings = random.between(1, 3);
+        let policy = Policy {
+            soak_s: [30, 60, 120][random.below(3) as usize],
+            silence_s: [45, 60][random.below(2) as usize],
+            silence_reboot_s: 180,
+            restart_grace_s: 30,
+            grant_life_s: [10, 20, 60][random.below(3) as usize],
+            verify_boot: random.permille(400),
+            rings: random.between(1, 3),
+            cap_percent: [20, 20, 50, 100][random.below(4) as usize],
+        };
         let harm = match random.below(8) {
             0 | 1 => Harm::None,
             2 => Harm::CrashLoop(random.between(500, 20_000)),
@@ -90,16 +94,9 @@ impl Scenario {
         Self {
             seed,
             hosts: random.between(2, 12) as usize,
-            policy: policy(
-                soak_s,
-                silence_s,
-                silence_reboot_s,
-                restart_grace_s,
-                verify_boot,
-                rings,
-            ),
-            soak_ms: soak_s * 1000,
-            silence_ms: (silence_reboot_s + restart_grace_s) * 1000,
+            soak_ms: policy.soak_s * 1000,
+            silence_ms: (policy.silence_reboot_s + policy.restart_grace_s) * 1000,
+            policy: policy.text(),
             harmed_permille: [300, 700, 1000][random.below(3) as usize],
             harm,
             boots: random.permille(250),
@@ -132,27 +129,41 @@ impl Scenario {
     }
 }
 
-fn policy(
+/// The figures of a ring policy.
+struct Policy {
     soak_s: u64,
     silence_s: u64,
     silence_reboot_s: u64,
     restart_grace_s: u64,
+    grant_life_s: u64,
     verify_boot: bool,
     rings: u64,
-) -> String {
-    let mut text = format!(
-        "soak_s = {soak_s}\nheartbeat_s = 10\nsilence_s = {silence_s}\n\
-         silence_reboot_s = {silence_reboot_s}\nrestart_grace_s = {restart_grace_s}\n\
-         attribution_s = 3600\nverify_boot = {verify_boot}\naway_slot_s = 300\n\
-         [caps_per_hour]\nreboots = 100\nrollbacks = 100\n"
-    );
-    for ring in 0..rings {
-        text.push_str(&format!("[[ring]]\nname = \"ring-{ring}\"\n"));
-        if ring + 1 < rings {
-            text.push_str("percent = 30\n");
+    cap_percent: u64,
+}
+
+impl Policy {
+    fn text(&self) -> String {
+        let mut text = format!(
+            "soak_s = {}\nheartbeat_s = 10\nsilence_s = {}\nsilence_reboot_s = {}\n\
+             restart_grace_s = {}\ngrant_life_s = {}\nattribution_s = 3600\nverify_boot = {}\n\
+             away_slot_s = 300\ncap_share = {}\nstart_share = 0.2\n\
+             [caps_per_hour]\nreboots = 100\nrollbacks = 100\n",
+            self.soak_s,
+            self.silence_s,
+            self.silence_reboot_s,
+            self.restart_grace_s,
+            self.grant_life_s,
+            self.verify_boot,
+            self.cap_percent as f64 / 100.0,
+        );
+        for ring in 0..self.rings {
+            text.push_str(&format!("[[ring]]\nname = \"ring-{ring}\"\n"));
+            if ring + 1 < self.rings {
+                text.push_str("percent = 30\n");
+            }
         }
+        text
     }
-    text
 }
 
 /// The release every host starts with.

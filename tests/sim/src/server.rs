@@ -77,6 +77,12 @@ impl SimServer {
             return "server down".to_owned();
         };
         let mut text = String::new();
+        for host in running.control.hosts(None, true, None, 100) {
+            text.push_str(&format!(
+                "{} connected={} seen {} ago: {:?}\n",
+                host.id, host.connected, host.last_seen_ms, host.observed
+            ));
+        }
         for (id, state) in running.control.rollouts() {
             let Some(view) = running.control.rollout_view(id) else {
                 continue;
@@ -195,7 +201,6 @@ impl World {
         let effects = running.control.handle(event, clock);
         self.oracle
             .decided(&running.control, &effects, ticked, clock);
-        self.oracle.grants_are_known(&running.control, self.now);
         self.take(effects);
     }
 
@@ -265,12 +270,8 @@ impl World {
         let Some(host) = self.index_of(id) else {
             return;
         };
-        self.oracle.released(
-            &self.hosts[host],
-            &message,
-            &self.server.store.durable,
-            self.now,
-        );
+        self.oracle
+            .released(&self.hosts[host], &message, &self.server.store.durable);
         let Some(session) = self.server.sessions.get(&id).copied() else {
             return;
         };

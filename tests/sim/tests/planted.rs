@@ -69,7 +69,7 @@ fn silence_not_counted_is_found() {
 
 #[test]
 fn bar_forgotten_after_restart_is_found() {
-    server(ServerBug::BarForgottenAfterRestart, "rolled back");
+    server(ServerBug::BarForgottenAfterRestart, "was rolled back");
 }
 
 #[test]
@@ -89,7 +89,7 @@ fn double_begun_is_found_in_the_agent() {
 
 #[test]
 fn double_begun_is_found_in_the_server() {
-    server(ServerBug::DoubleBegun, "Begun");
+    server(ServerBug::DoubleBegun, "for a dead nonce");
 }
 
 #[test]
