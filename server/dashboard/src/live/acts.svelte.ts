@@ -1,0 +1,181 @@
+/** The one order that is being looked at. There is never a second beside it. */
+import type { RolloutView, Outcome } from "../gen/ringward/v1/admin_pb";
+import { AssignmentKind, RolloutState } from "../gen/ringward/v1/types_pb";
+import { failed, send, type Stage } from "../model/order";
+import { visible } from "../model/text";
+import { rolloutState } from "../model/words";
+import { requestId } from "./clients";
+import { isOver, live } from "./live.svelte";
+
+/** What goes with every order. */
+export interface ActInit {
+  requestId: Uint8Array<ArrayBuffer>;
+  reason: string;
+  dryRun: boolean;
+}
+
+export interface Order {
+  /** "Pause sensor 4.2.0" */
+  title: string;
+  /** What the button says: "Pause" */
+  verb: string;
+  /** What it means, in a sentence. */
+  words: string;
+  /** It only stops things: sent with few words. */
+  brake: boolean;
+  /** What is typed before a large one goes out. */
+  word: string;
+  /** A reason to begin with. */
+  reason: string;
+  call(act: ActInit): Promise<Outcome>;
+}
+
+const LOOKING = "looking at what would happen";
+
+class Acts {
+  order = $state.raw<Order | undefined>(undefined);
+  stage = $state.raw<Stage>({ at: "checking" });
+  private turn = 0;
+
+  open(order: Order): void {
+    if (this.order && this.stage.at === "sending") return;
+    this.order = order;
+    void this.check();
+  }
+
+  close(): void {
+    if (this.stage.at === "sending") return;
+    this.order = undefined;
+    this.turn += 1;
+  }
+
+  /** Asks the server what the order would do, by the same code that does it. */
+  async check(): Promise<void> {
+    const order = this.order;
+    if (!order) return;
+    const turn = (this.turn += 1);
+    this.stage = { at: "checking" };
+    let next: Stage;
+    try {
+      next = { at: "ready", plan: await order.call({ requestId: requestId(), reason: LOOKING, dryRun: true }) };
+    } catch (error) {
+      next = failed(this.stage, error);
+    }
+    if (turn === this.turn) this.stage = next;
+  }
+
+  async send(reason: string): Promise<void> {
+    const order = this.order;
+    const sending = send(this.stage, requestId);
+    if (!order || !sending) return;
+    this.stage = sending;
+    try {
+      const outcome = await order.call({ requestId: sending.request, reason, dryRun: false });
+      this.stage = { at: "done", outcome };
+      if (live.session === undefined) void live.enter();
+    } catch (error) {
+      this.stage = failed(sending, error);
+    }
+    live.list().catch(() => undefined);
+  }
+}
+
+export const acts = new Acts();
+
+/** An order on offer: what it would do, or why it cannot be given. */
+export type Offer = { order: Order; why?: undefined } | { order?: undefined; why: string };
+
+const name = (r: RolloutView) => `${visible(r.package)} ${visible(r.version)}`;
+
+export function pause(r: RolloutView): Offer {
+  if (![RolloutState.RUNNING, RolloutState.HELD].includes(r.state)) return { why: `it is ${rolloutState(r.state)}` };
+  return {
+    order: {
+      title: `Pause ${name(r)}`,
+      verb: "Pause",
+      words: "No further host is exposed. Exposures under way go on to their end.",
+      brake: true,
+      word: "",
+      reason: "Paused to look closer",
+      call: (act) => live.clients.rollouts.pause({ act, rollout: r.id }),
+    },
+  };
+}
+
+export function resume(r: RolloutView): Offer {
+  if (![RolloutState.PAUSED, RolloutState.HALTED].includes(r.state)) return { why: `it is ${rolloutState(r.state)}` };
+  return {
+    order: {
+      title: `Resume ${name(r)}`,
+      verb: "Resume",
+      words:
+        r.state === RolloutState.HALTED
+          ? "Ringward stopped this by itself because hosts failed. Resuming exposes further hosts."
+          : "Further hosts are exposed again, as fast as hosts survive it.",
+      brake: false,
+      word: name(r),
+      reason: "",
+      call: (act) => live.clients.rollouts.resume({ act, rollout: r.id }),
+    },
+  };
+}
+
+export function abort(r: RolloutView): Offer {
+  if (isOver(r.state)) return { why: `it is ${rolloutState(r.state)}` };
+  return {
+    order: {
+      title: `Abort ${name(r)}`,
+      verb: "Abort for good",
+      words: "The rollout ends for good. Hosts that took the release keep it, unless you roll back.",
+      brake: false,
+      word: name(r),
+      reason: "",
+      call: (act) => live.clients.rollouts.abort({ act, rollout: r.id }),
+    },
+  };
+}
+
+export function rollback(r: RolloutView): Offer {
+  if (r.kind === AssignmentKind.ROLLBACK) return { why: "this is a rollback itself" };
+  return {
+    order: {
+      title: `Roll back from ${name(r)}`,
+      verb: "Roll back",
+      words: "Every host on the release, or begun on it, goes back to the newest good version. The release becomes bad.",
+      brake: false,
+      word: name(r),
+      reason: "",
+      call: (act) => live.clients.rollouts.rollback({ act, leave: r.release }),
+    },
+  };
+}
+
+export function stopAll(): Offer {
+  if (live.andon) return { why: "everything is stopped already" };
+  return {
+    order: {
+      title: "Stop everything",
+      verb: "Stop everything",
+      words: "Every rollout pauses, and none can start. Rollbacks go on.",
+      brake: true,
+      word: "",
+      reason: "Stopped to look closer",
+      call: (act) => live.clients.rollouts.stopAll({ act }),
+    },
+  };
+}
+
+export function resumeAll(): Offer {
+  if (!live.andon) return { why: "nothing is stopped" };
+  return {
+    order: {
+      title: "Let everything go on",
+      verb: "Let it go on",
+      words: "Rollouts that were running run again. Paused and halted ones stay as they are.",
+      brake: false,
+      word: "go on",
+      reason: "",
+      call: (act) => live.clients.rollouts.resumeAll({ act }),
+    },
+  };
+}

@@ -1,0 +1,181 @@
+/** One stream feeds the whole page; when it is cut it is resumed, and the page says how old it is. */
+import type { Andon, RolloutView, StatusResponse } from "../gen/ringward/v1/admin_pb";
+import { RolloutState } from "../gen/ringward/v1/types_pb";
+import { History } from "../model/history";
+import { retryMs, type Link } from "../model/stale";
+import { connect, type Clients, type Heard } from "./clients";
+import { current, type Session } from "./session";
+
+/** Changes are drawn at most this often: eight a second is as fast as people see. */
+const DRAW_EVERY_MS = 120;
+/** The server is asked how it stands this often: a stream alone cannot tell silence from a cut. */
+const ASK_EVERY_MS = 4_000;
+const ASK_TIMEOUT_MS = 3_500;
+/** Every so many askings the rollouts are listed too: what a stream lost comes right by itself. */
+const LIST_EVERY = 3;
+const NOTICES_MAX = 50;
+
+export interface NoticeLine {
+  atMs: number;
+  line: string;
+  rollout: bigint | undefined;
+}
+
+export function isOver(state: RolloutState): boolean {
+  return state === RolloutState.COMPLETED || state === RolloutState.ABORTED;
+}
+
+class Live implements Heard {
+  link = $state<Link>("connecting");
+  session = $state.raw<Session | undefined>(undefined);
+  /** By id; newest first. */
+  rollouts = $state.raw<RolloutView[]>([]);
+  andon = $state.raw<Andon | undefined>(undefined);
+  status = $state.raw<StatusResponse | undefined>(undefined);
+  notices = $state.raw<NoticeLine[]>([]);
+  /** Everything that stood has been told at least once. */
+  caughtUp = $state(false);
+  /** On the clock that only runs forwards. */
+  heardAtMs = $state<number | undefined>(undefined);
+  nowMs = $state(performance.now());
+  /** Server's wall clock minus this computer's. */
+  offsetMs = $state(0);
+  /** Grows when histories changed. */
+  seen = $state(0);
+
+  clients!: Clients;
+  readonly histories = new Map<bigint, History>();
+  private byId = new Map<bigint, RolloutView>();
+  private drawing = false;
+  private running = false;
+
+  async start(): Promise<void> {
+    this.clients = await connect(this);
+    setInterval(() => (this.nowMs = performance.now()), 1_000);
+    await this.enter();
+  }
+
+  /** Looks who is signed in, and begins to listen. */
+  async enter(): Promise<void> {
+    try {
+      this.session = await current();
+    } catch {
+      this.link = "cut";
+    }
+    if (this.session === undefined && this.link !== "cut") {
+      this.link = "signed-out";
+      return;
+    }
+    this.link = "connecting";
+    if (this.running) return;
+    this.running = true;
+    void this.listen();
+    void this.ask();
+  }
+
+  answered(serverUnixMs: number | undefined): void {
+    this.heardAtMs = performance.now();
+    // The header counts whole seconds: half a second is the middle of what it may mean.
+    if (serverUnixMs !== undefined) this.offsetMs = serverUnixMs + 500 - Date.now();
+  }
+
+  signedOut(): void {
+    this.link = "signed-out";
+    this.session = undefined;
+  }
+
+  /** The server's wall clock, as far as this page knows it. */
+  serverNowMs(): number {
+    return Date.now() + this.offsetMs;
+  }
+
+  rollout(id: bigint): RolloutView | undefined {
+    return this.rollouts.find((r) => r.id === id);
+  }
+
+  private async listen(): Promise<void> {
+    let tries = 0;
+    while (this.running) {
+      try {
+        for await (const event of this.clients.watch.watch({}, { timeoutMs: 0 })) {
+          tries = 0;
+          this.link = "live";
+          this.answered(undefined);
+          this.take(event.event);
+        }
+      } catch {
+        // Told by the link's state; the next try says more.
+      }
+      if (this.stopped()) return;
+      this.link = "cut";
+      await new Promise((wake) => setTimeout(wake, retryMs(tries, Math.random())));
+      tries += 1;
+    }
+  }
+
+  private stopped(): boolean {
+    if (this.link !== "signed-out") return false;
+    this.running = false;
+    return true;
+  }
+
+  private take(event: import("../gen/ringward/v1/admin_pb").WatchEvent["event"]): void {
+    switch (event.case) {
+      case "rollout":
+        this.put([event.value]);
+        break;
+      case "andon":
+        this.andon = event.value.andon;
+        break;
+      case "notice":
+        this.notices = [
+          { atMs: this.serverNowMs(), line: event.value.line, rollout: event.value.rollout },
+          ...this.notices,
+        ].slice(0, NOTICES_MAX);
+        break;
+      case "caughtUp":
+        void this.list().finally(() => (this.caughtUp = true));
+        break;
+    }
+  }
+
+  /** Takes views over, and draws them soon. */
+  put(views: RolloutView[]): void {
+    for (const view of views) {
+      this.byId.set(view.id, view);
+      let history = this.histories.get(view.id);
+      if (!history) this.histories.set(view.id, (history = new History()));
+      history.see(view, this.serverNowMs());
+    }
+    if (this.drawing) return;
+    this.drawing = true;
+    setTimeout(() => {
+      this.drawing = false;
+      const newest = (a: RolloutView, b: RolloutView) =>
+        a.startedUnixMs === b.startedUnixMs ? (a.id < b.id ? 1 : -1) : a.startedUnixMs < b.startedUnixMs ? 1 : -1;
+      this.rollouts = [...this.byId.values()].sort(newest);
+      this.seen += 1;
+    }, DRAW_EVERY_MS);
+  }
+
+  private async ask(): Promise<void> {
+    for (let round = 0; this.running; round += 1) {
+      try {
+        this.status = await this.clients.fleet.status({}, { timeoutMs: ASK_TIMEOUT_MS });
+        if (round % LIST_EVERY === LIST_EVERY - 1) await this.list();
+      } catch {
+        // The age of what is shown grows, and is shown.
+      }
+      await new Promise((wake) => setTimeout(wake, ASK_EVERY_MS));
+    }
+  }
+
+  /** The newest rollouts and the andon, as they stand. */
+  async list(): Promise<void> {
+    const answer = await this.clients.rollouts.list({ pageSize: 50 }, { timeoutMs: ASK_TIMEOUT_MS });
+    this.andon = answer.andon;
+    this.put(answer.rollouts);
+  }
+}
+
+export const live = new Live();

@@ -1,0 +1,23 @@
+import { expect, open, test } from "./page";
+
+const FOLDER = process.env.RINGWARD_SCREENSHOTS;
+const SHOTS = [
+  { name: "quiet", path: "/", scene: "quiet", scheme: "light", width: 1280, height: 720 },
+  { name: "halting", path: "/rollouts/r-0000000000005ea1", scene: "halting", scheme: "light", width: 1280, height: 960 },
+  { name: "disaster-dark", path: "/", scene: "disaster", scheme: "dark", width: 1280, height: 900 },
+  { name: "halting-phone", path: "/", scene: "halting", scheme: "light", width: 390, height: 844 },
+  { name: "fleet", path: "/fleet", scene: "disaster", scheme: "light", width: 1280, height: 800 },
+] as const;
+
+for (const shot of SHOTS) {
+  test(`screenshot ${shot.name}`, async ({ page }) => {
+    test.skip(FOLDER === undefined, "no folder for screenshots was named");
+    await page.emulateMedia({ colorScheme: shot.scheme, reducedMotion: "reduce" });
+    await page.setViewportSize({ width: shot.width, height: shot.height });
+    await open(page, shot.path, shot.scene);
+    await expect(page.locator("main")).not.toContainText("Asking the server");
+    await page.evaluate(() => document.fonts.ready);
+    if (shot.path.startsWith("/rollouts")) await expect(page.locator("canvas")).toBeVisible();
+    await page.screenshot({ path: `${FOLDER}/${shot.name}.png` });
+  });
+}
