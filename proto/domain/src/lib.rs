@@ -5,6 +5,7 @@
 //! knows no clock, no random source, no file and no network.
 
 pub mod absence;
+pub mod audit;
 pub mod command;
 pub mod desired;
 pub mod host;
@@ -20,6 +21,7 @@ pub mod time;
 pub mod version;
 
 pub use absence::Absence;
+pub use audit::{AuditHead, AuditShown};
 pub use desired::{Assignment, AssignmentKind, Desired};
 pub use ids::{
     AgentStart, BootId, Epoch, Generation, HostId, KeyId, Nonce, ReleaseDigest, RequestId,

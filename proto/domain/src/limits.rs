@@ -20,6 +20,8 @@ pub const MANIFEST_BYTES_MAX: usize = 16 * 1024;
 pub const SIGNATURES_MAX: usize = 16;
 /// Bytes of a bundle, packed.
 pub const BUNDLE_BYTES_MAX: u64 = 2 * 1024 * 1024 * 1024;
+/// Hashes of an audit log's consistency proof: one a level of a tree of 2^64 entries, and one more.
+pub const AUDIT_PROOF_MAX: usize = 65;
 /// Bytes of a reason or note typed by a person.
 pub const REASON_BYTES_MAX: usize = 4096;
 /// Burned nonces a host remembers; one is burned per refused or expired attempt, and only attempts

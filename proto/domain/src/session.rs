@@ -1,6 +1,7 @@
 //! The messages of one agent session, in both directions.
 
 use crate::absence::Absence;
+use crate::audit::AuditShown;
 use crate::desired::Desired;
 use crate::host::Facts;
 use crate::ids::{
@@ -34,6 +35,12 @@ pub enum ToServer {
     Begin(Begin),
     /// Says before it takes effect that the host will be away.
     Absent(Absence),
+    /// Asks for the audit log's head. Sent once a session, after `Welcome`; from then on the server
+    /// shows each newer head.
+    AuditKnown {
+        /// Entries of the head that the host keeps; zero where it keeps none.
+        size: u64,
+    },
 }
 
 /// Who speaks, since when, and what it knows.
@@ -142,6 +149,8 @@ pub enum ToAgent {
         /// Spread by jitter.
         after: Millis,
     },
+    /// The audit log's head, proved to add only to the one shown before.
+    AuditHead(Box<AuditShown>),
 }
 
 /// Why `Begin` was refused.

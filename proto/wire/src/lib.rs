@@ -12,6 +12,7 @@ pub mod desired;
 pub mod enrolment;
 pub mod error;
 pub mod host;
+pub mod merkle;
 pub mod observed;
 pub mod page;
 pub mod policy;

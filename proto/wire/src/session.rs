@@ -5,17 +5,19 @@
 
 use crate::code::Coded;
 use crate::error::DecodeError;
-use crate::field::{clip, id, message, messages, need, text, texts};
+use crate::field::{clip, id, ids, message, messages, need, text, texts};
 use crate::observed::unknown_body;
 use crate::pb;
 use crate::pb::{agent_frame, server_frame};
 use prost::Message;
-use ringward_domain::limits::{LABEL_BYTES_MAX, SIGNALS_PER_BATCH_MAX};
+use ringward_domain::limits::{AUDIT_PROOF_MAX, LABEL_BYTES_MAX, SIGNALS_PER_BATCH_MAX};
 use ringward_domain::session::{
     Begin, BeginRefusal, Heartbeat, Hello, RequestGrant, ToAgent, ToServer,
 };
 use ringward_domain::signal::Signal;
-use ringward_domain::{Absence, Epoch, Generation, Millis, Nonce, RolloutId, SignalSeq};
+use ringward_domain::{
+    Absence, AuditHead, AuditShown, Epoch, Generation, Millis, Nonce, RolloutId, SignalSeq,
+};
 
 /// Bytes of one encoded frame, either way.
 pub const FRAME_BYTES_MAX: usize = 64 * 1024;
@@ -62,6 +64,7 @@ impl From<ToServer> for pb::AgentFrame {
                 ToServer::Absent(absence) => Body::Absent(pb::Absent {
                     absence: absence.code(),
                 }),
+                ToServer::AuditKnown { size } => Body::AuditKnown(pb::AuditKnown { size }),
             }),
         }
     }
@@ -96,6 +99,7 @@ impl TryFrom<pb::AgentFrame> for ToServer {
             Body::Absent(absent) => {
                 Absence::decode("absent.absence", absent.absence).map(Self::Absent)
             }
+            Body::AuditKnown(known) => Ok(Self::AuditKnown { size: known.size }),
         }
     }
 }
@@ -189,6 +193,35 @@ impl TryFrom<pb::Heartbeat> for Heartbeat {
     }
 }
 
+impl From<AuditShown> for pb::AuditHead {
+    fn from(shown: AuditShown) -> Self {
+        Self {
+            size: shown.head.size,
+            root: shown.head.root.0.to_vec(),
+            from: shown.from,
+            proof: shown
+                .proof
+                .into_iter()
+                .map(|hash| hash.0.to_vec())
+                .collect(),
+        }
+    }
+}
+
+impl TryFrom<pb::AuditHead> for AuditShown {
+    type Error = DecodeError;
+    fn try_from(shown: pb::AuditHead) -> Result<Self, DecodeError> {
+        Ok(Self {
+            head: AuditHead {
+                size: shown.size,
+                root: id("root", &shown.root)?,
+            },
+            from: shown.from,
+            proof: ids("proof", shown.proof, AUDIT_PROOF_MAX)?,
+        })
+    }
+}
+
 impl From<ToAgent> for pb::ServerFrame {
     fn from(message: ToAgent) -> Self {
         use server_frame::Body;
@@ -219,6 +252,7 @@ impl From<ToAgent> for pb::ServerFrame {
                     Body::SignalsDurable(pb::SignalsDurable { through: through.0 })
                 }
                 ToAgent::ComeBack { after } => Body::ComeBack(pb::ComeBack { after_ms: after.0 }),
+                ToAgent::AuditHead(shown) => Body::AuditHead((*shown).into()),
             }),
         }
     }
@@ -258,6 +292,9 @@ impl TryFrom<pb::ServerFrame> for ToAgent {
                 Body::ComeBack(back) => Self::ComeBack {
                     after: Millis(back.after_ms),
                 },
+                Body::AuditHead(shown) => {
+                    Self::AuditHead(Box::new(message("audit_head", Some(shown))?))
+                }
             },
         )
     }

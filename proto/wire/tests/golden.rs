@@ -11,7 +11,7 @@ use ringward_domain::observed::*;
 use ringward_domain::report::{RolloutState, WaitWhy};
 use ringward_domain::session::*;
 use ringward_domain::signal::{Signal, SignalKind};
-use ringward_domain::{Absence, Millis};
+use ringward_domain::{Absence, AuditHead, AuditShown, Millis};
 use ringward_wire::pb;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -126,6 +126,7 @@ fn from_agents() -> Vec<(&'static str, ToServer)> {
         ),
         ("begin", ToServer::Begin(Begin { nonce: NONCE })),
         ("absent", ToServer::Absent(Absence::PowerOff)),
+        ("audit-known", ToServer::AuditKnown { size: 5 }),
     ]
 }
 
@@ -187,6 +188,17 @@ fn from_server() -> Vec<(&'static str, ToAgent)> {
             ToAgent::ComeBack {
                 after: Millis::secs(5),
             },
+        ),
+        (
+            "audit-head",
+            ToAgent::AuditHead(Box::new(AuditShown {
+                head: AuditHead {
+                    size: 9,
+                    root: Sha256([0xd1; 32]),
+                },
+                from: 5,
+                proof: vec![Sha256([0xd2; 32]), Sha256([0xd3; 32])],
+            })),
         ),
     ]
 }

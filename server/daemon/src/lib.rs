@@ -8,6 +8,7 @@
 pub mod actor;
 pub mod api;
 pub mod artefacts;
+pub mod audit;
 pub mod clock;
 pub mod config;
 pub mod data_dir;

@@ -1,8 +1,11 @@
 //! `ringward-server run`: put together, serve, stop in bounded time.
 
 use crate::actor::{Actor, Handle, Health, Notes, Start};
-use crate::api::{AgentApi, FleetApi, PolicyApi, ReleaseApi, RolloutApi, Shared, WatchApi};
+use crate::api::{
+    AgentApi, AuditApi, FleetApi, PolicyApi, ReleaseApi, RolloutApi, Shared, WatchApi,
+};
 use crate::artefacts::Artefacts;
+use crate::audit::AuditLog;
 use crate::clock::{FleetClock, unix_ms};
 use crate::config::{Config, ListenerFile};
 use crate::data_dir::{check_private, create_private_dir, read_bounded, write_whole};
@@ -19,6 +22,7 @@ use ringward_server_core::control::Control;
 use ringward_server_core::policy::Policy;
 use ringward_store::{AnyStore, Fence, Key, Store};
 use ringward_wire::pb::agent_service_server::AgentServiceServer;
+use ringward_wire::pb::audit_service_server::AuditServiceServer;
 use ringward_wire::pb::fleet_service_server::FleetServiceServer;
 use ringward_wire::pb::policy_service_server::PolicyServiceServer;
 use ringward_wire::pb::release_service_server::ReleaseServiceServer;
@@ -127,6 +131,7 @@ pub async fn start_on(config: Config, store: Arc<AnyStore>) -> Result<Running, S
         artefacts,
         downloads: Arc::new(Semaphore::new(config.limits.downloads)),
         uploads: Semaphore::new(UPLOADS),
+        audit: AuditLog::new(Arc::clone(&store)),
         store,
         data: config.data.clone(),
         certificates: config.certificates.clone(),
@@ -309,6 +314,10 @@ fn services(shared: &Arc<Shared>, handle: &Handle) -> (Serve, Serve) {
         )
         .add_service(
             WatchServiceServer::new(WatchApi(Arc::clone(shared)))
+                .max_decoding_message_size(admin_bytes),
+        )
+        .add_service(
+            AuditServiceServer::new(AuditApi(Arc::clone(shared)))
                 .max_decoding_message_size(admin_bytes),
         );
     let metrics = &shared.metrics;

@@ -1,6 +1,7 @@
 //! The gRPC services: wire types in, the actor's answers out.
 
 mod agent;
+mod audit;
 mod fleet;
 mod policy;
 mod release;
@@ -9,6 +10,7 @@ mod session;
 mod watch;
 
 pub use agent::AgentApi;
+pub use audit::AuditApi;
 pub use fleet::FleetApi;
 pub use policy::PolicyApi;
 pub use release::ReleaseApi;
@@ -17,6 +19,7 @@ pub use watch::WatchApi;
 
 use crate::actor::{Gone, Handle};
 use crate::artefacts::Artefacts;
+use crate::audit::AuditLog;
 use crate::config::{CertificatesFile, Limits};
 use crate::data_dir::DataDir;
 use crate::listener::{Identity, Peer};
@@ -48,6 +51,8 @@ pub struct Shared {
     pub downloads: Arc<Semaphore>,
     /// Bounds uploads.
     pub uploads: Semaphore,
+    /// The audit log's tree.
+    pub audit: AuditLog,
     /// Signals are read here.
     pub store: Arc<AnyStore>,
     /// The data directory.

@@ -16,6 +16,9 @@ use tonic::{Code, Status, Streaming};
 
 /// How long a host may take to say hello.
 const HELLO: Duration = Duration::from_secs(10);
+/// A session is shown a newer head of the audit log at most this often: the log grows with each
+/// decision of a rollout, and a proof for each of 10,000 hosts a second would be half a core.
+const AUDIT_EVERY: Duration = Duration::from_secs(60);
 /// When a host comes back that was asked to; the agent spreads it by jitter.
 const COME_BACK: Millis = Millis::secs(2);
 
@@ -92,6 +95,7 @@ pub(super) async fn open(
         out,
         close,
         connection,
+        audit: None,
     };
     tokio::spawn(reader.run(frames));
     Ok(outbound)
@@ -149,11 +153,14 @@ struct Reader {
     out: mpsc::Sender<ToAgent>,
     close: CancellationToken,
     connection: CancellationToken,
+    /// Size of the audit log that the host was shown last, and when; `None` until it asks.
+    audit: Option<(u64, Instant)>,
 }
 
 impl Reader {
-    async fn run(self, mut frames: Streaming<pb::AgentFrame>) {
-        let limits = &self.shared.limits;
+    async fn run(mut self, mut frames: Streaming<pb::AgentFrame>) {
+        let shared = Arc::clone(&self.shared);
+        let limits = &shared.limits;
         let mut rate = Rate::new(limits.host_messages_per_s, limits.host_message_burst);
         loop {
             let frame = tokio::select! {
@@ -179,6 +186,13 @@ impl Reader {
                     tracing::info!(host = %self.host, "second hello in a session: closed");
                     break;
                 }
+                Ok(ToServer::AuditKnown { size }) => {
+                    // Once a session: each answer costs a read of the store.
+                    if self.audit.is_none() {
+                        self.show_audit(size, true).await;
+                    }
+                    continue;
+                }
                 Ok(message) => message,
                 Err(error) if error.is_unknown() => continue,
                 Err(error) => {
@@ -190,9 +204,36 @@ impl Reader {
             if told.await.is_err() {
                 break;
             }
+            if let Some((known, at)) = self.audit
+                && at.elapsed() >= AUDIT_EVERY
+            {
+                self.show_audit(known, false).await;
+            }
         }
         self.close.cancel();
         self.shared.handle.disconnect(self.host, self.id).await;
+    }
+}
+
+impl Reader {
+    /// Shows the audit log's head, with the proof from the size that the host knows.
+    async fn show_audit(&mut self, known: u64, asked: bool) {
+        self.audit = Some((known, Instant::now()));
+        match self.shared.audit.shown(known).await {
+            Ok(shown) if asked || shown.head.size != known => {
+                let size = shown.head.size;
+                // A full queue has more urgent things in it; the next time comes.
+                if self
+                    .out
+                    .try_send(ToAgent::AuditHead(Box::new(shown)))
+                    .is_ok()
+                {
+                    self.audit = Some((size, Instant::now()));
+                }
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!(host = %self.host, %error, "the audit log is not shown"),
+        }
     }
 }
 
