@@ -1,6 +1,6 @@
 //! `cargo xtask demo`: builds the real programs and hands over to `ringward-demo`.
 
-use crate::build;
+use crate::{build, dashboard};
 use anyhow::Result;
 use std::path::PathBuf;
 use std::process::Command;
@@ -22,6 +22,9 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Result<()> {
+    if !args.headless {
+        dashboard::run_or_say();
+    }
     let programs = build::binaries(&[
         "ringward-server",
         "ringward-agent",

@@ -1,12 +1,17 @@
 //! Every developer verb of Ringward: `cargo xtask --help`.
 
+mod bench_agent;
 mod build;
 mod check_deps;
 mod ci;
+mod dashboard;
 mod demo;
 mod dist;
 mod lexer;
+mod nspawn_test;
+mod sim;
 mod tests;
+mod web_test;
 
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
@@ -35,10 +40,31 @@ enum Verb {
     },
     /// Make .deb and .rpm of agent, server and ringwardctl
     Dist(dist::Args),
+    /// Build the page that the server embeds (needs Node.js and npm)
+    Dashboard,
+    /// Test the page in the system's Chromium, over a stand-in and over the real server
+    WebTest(web_test::Args),
+    /// Install, crash-loop, power-cut and purge on a whole Debian system in a container (root)
+    NspawnTest(nspawn_test::Args),
+    /// Simulate rollouts over fleets of any size on the server's own machine (`-- --help`)
+    Sim {
+        /// Passed on to the simulator
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Measure beside an anchor in the same run
+    #[command(subcommand)]
+    Bench(Bench),
     /// What continuous integration runs: fmt, clippy, check-deps, test, headless demo
     Ci,
     /// Hold the arrows between the crates and the bans in the pure ones
     CheckDeps,
+}
+
+#[derive(Subcommand)]
+enum Bench {
+    /// An idle agent beside zabbix_agentd, in a container (root)
+    Agent(bench_agent::Args),
 }
 
 fn main() -> ExitCode {
@@ -46,6 +72,11 @@ fn main() -> ExitCode {
         Verb::Demo(args) => demo::run(&args),
         Verb::Test { args } => tests::run(&args),
         Verb::Dist(args) => dist::run(&args),
+        Verb::Dashboard => dashboard::run(),
+        Verb::WebTest(args) => web_test::run(&args),
+        Verb::NspawnTest(args) => nspawn_test::run(&args),
+        Verb::Sim { args } => sim::run(&args),
+        Verb::Bench(Bench::Agent(args)) => bench_agent::run(&args),
         Verb::Ci => ci::run(),
         Verb::CheckDeps => check_deps::run(),
     };

@@ -1,6 +1,10 @@
 //! Ringward's real processes, driven as a person would: the demo, and what the tests over real
 //! processes share.
 
+pub mod chatter;
 pub mod demo;
+pub mod hosts;
+pub mod kills;
+pub mod lab;
 pub mod process;
 pub mod slots;

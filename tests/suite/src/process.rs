@@ -1,7 +1,8 @@
 //! Children that never outlive their parent, with their words kept in a file each.
 
 use anyhow::{Context, Result, bail};
-use std::ffi::OsStr;
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -39,7 +40,12 @@ impl Running {
     ///
     /// # Errors
     /// The program or the log cannot be opened.
-    pub fn start<S: AsRef<OsStr>>(name: &str, program: &Path, args: impl IntoIterator<Item = S>, log: &Path) -> Result<Self> {
+    pub fn start<S: AsRef<OsStr>>(
+        name: &str,
+        program: &Path,
+        args: impl IntoIterator<Item = S>,
+        log: &Path,
+    ) -> Result<Self> {
         let file = std::fs::OpenOptions::new()
             .create(true)
             .append(true)
@@ -53,7 +59,11 @@ impl Running {
             .kill_on_drop(true)
             .spawn()
             .with_context(|| format!("starting {}", program.display()))?;
-        Ok(Self { name: name.to_owned(), log: log.to_owned(), child })
+        Ok(Self {
+            name: name.to_owned(),
+            log: log.to_owned(),
+            child,
+        })
     }
 
     /// Fails with the end of its log when the process has ended by itself.
@@ -62,9 +72,30 @@ impl Running {
     /// It ended.
     pub fn check(&mut self) -> Result<()> {
         if let Some(status) = self.child.try_wait()? {
-            bail!("{} ended with {status}; its last words:\n{}", self.name, last_lines(&self.log, 20));
+            bail!(
+                "{} ended with {status}; its last words:\n{}",
+                self.name,
+                last_lines(&self.log, 20)
+            );
         }
         Ok(())
+    }
+
+    /// Its process id, while it runs.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.child.id()
+    }
+
+    /// SIGKILL: no last word, no flush, no unlock. Returns when the process is gone.
+    ///
+    /// # Errors
+    /// The process cannot be waited for.
+    pub async fn kill(mut self) -> Result<()> {
+        self.child
+            .kill()
+            .await
+            .with_context(|| format!("killing {}", self.name))
     }
 
     /// SIGTERM, then SIGKILL after `patience`.
@@ -72,15 +103,54 @@ impl Running {
     /// # Errors
     /// The process cannot be waited for.
     pub async fn stop(mut self, patience: Duration) -> Result<()> {
-        if let Some(pid) = self.child.id() {
-            // The shell's own kill: one signal needs neither unsafe code nor another crate.
-            let _ = Command::new("/bin/sh").arg("-c").arg(format!("kill -TERM {pid}")).status().await;
+        if let Some(pid) = self.child.id().and_then(unix_pid) {
+            // Gone already is as good as told.
+            let _ = kill_process(pid, Signal::TERM);
         }
-        if tokio::time::timeout(patience, self.child.wait()).await.is_err() {
-            self.child.kill().await.with_context(|| format!("stopping {}", self.name))?;
+        if tokio::time::timeout(patience, self.child.wait())
+            .await
+            .is_err()
+        {
+            self.child
+                .kill()
+                .await
+                .with_context(|| format!("stopping {}", self.name))?;
         }
         Ok(())
     }
+}
+
+/// The largest file that a running process may write, or none; what the process hits is a write that
+/// fails, as on a full disk. It must ignore SIGXFSZ: see [`outlasting_a_full_disk`].
+///
+/// # Errors
+/// The process is gone.
+pub fn limit_file_bytes(pid: u32, bytes_max: Option<u64>) -> Result<()> {
+    let pid = unix_pid(pid).context("no process id")?;
+    let limit = Rlimit {
+        current: bytes_max,
+        maximum: None,
+    };
+    prlimit(Some(pid), Resource::Fsize, limit).context("limiting the size of a process's files")?;
+    Ok(())
+}
+
+/// Program and arguments that run `program` so that a write past [`limit_file_bytes`] fails instead of
+/// ending it. The process id is that of the program.
+pub fn outlasting_a_full_disk(
+    program: &Path,
+    args: impl IntoIterator<Item = OsString>,
+) -> (PathBuf, Vec<OsString>) {
+    let shell = ["-c", "trap '' XFSZ; exec \"$0\" \"$@\""].map(OsString::from);
+    let words = shell
+        .into_iter()
+        .chain([program.as_os_str().to_owned()])
+        .chain(args);
+    ("/bin/sh".into(), words.collect())
+}
+
+fn unix_pid(pid: u32) -> Option<Pid> {
+    Pid::from_raw(i32::try_from(pid).ok()?)
 }
 
 fn last_lines(path: &Path, count: usize) -> String {
@@ -93,13 +163,23 @@ fn last_lines(path: &Path, count: usize) -> String {
 ///
 /// # Errors
 /// It cannot be started, or fails.
-pub async fn output<S: AsRef<OsStr>>(program: &Path, args: impl IntoIterator<Item = S>) -> Result<String> {
+pub async fn output<S: AsRef<OsStr>>(
+    program: &Path,
+    args: impl IntoIterator<Item = S>,
+) -> Result<String> {
     let mut command = Command::new(program);
     command.args(args).stdin(Stdio::null());
     let shown = format!("{:?}", command.as_std());
-    let output = command.output().await.with_context(|| format!("starting {shown}"))?;
+    let output = command
+        .output()
+        .await
+        .with_context(|| format!("starting {shown}"))?;
     if !output.status.success() {
-        bail!("{shown} ended with {}:\n{}", output.status, String::from_utf8_lossy(&output.stderr));
+        bail!(
+            "{shown} ended with {}:\n{}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr)
+        );
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
@@ -108,7 +188,11 @@ pub async fn output<S: AsRef<OsStr>>(program: &Path, args: impl IntoIterator<Ite
 ///
 /// # Errors
 /// The question itself fails, or the time is over: then `what` says what did not come about.
-pub async fn wait_for<T, F: Future<Output = Result<Option<T>>>>(what: &str, patience: Duration, mut ask: impl FnMut() -> F) -> Result<T> {
+pub async fn wait_for<T, F: Future<Output = Result<Option<T>>>>(
+    what: &str,
+    patience: Duration,
+    mut ask: impl FnMut() -> F,
+) -> Result<T> {
     let end = Instant::now() + patience;
     loop {
         if let Some(answer) = ask().await? {

@@ -14,6 +14,13 @@ pub fn running(root: &Path, package: &PackageName) -> Option<ReleaseDigest> {
 
 /// How many of these hosts run `release`.
 #[must_use]
-pub fn count_running<'a>(roots: impl IntoIterator<Item = &'a Path>, package: &PackageName, release: ReleaseDigest) -> u64 {
-    roots.into_iter().filter(|root| running(root, package) == Some(release)).count() as u64
+pub fn count_running<'a>(
+    roots: impl IntoIterator<Item = &'a Path>,
+    package: &PackageName,
+    release: ReleaseDigest,
+) -> u64 {
+    roots
+        .into_iter()
+        .filter(|root| running(root, package) == Some(release))
+        .count() as u64
 }

@@ -1,8 +1,9 @@
 //! The demo's fleet: one server process, three agent processes, two hundred simulated hosts.
 
+use super::chaos::{Blow, Chaos};
 use super::story::Story;
 use super::{POLICY, REAL, SIMULATED};
-use crate::process::{Programs, Running, output, wait_for};
+use crate::process::{Programs, Running, outlasting_a_full_disk, output, wait_for};
 use crate::slots;
 use anyhow::{Context as _, Result, bail};
 use ringward_agent::counters::told_so_far;
@@ -39,9 +40,10 @@ pub struct Demo {
     client: Client,
     /// State folder by host name.
     roots: BTreeMap<String, PathBuf>,
-    server: Running,
+    server: Option<Running>,
     agents: Vec<Running>,
     fleet: Fleet,
+    chaos: Option<Chaos>,
 }
 
 fn script(hostname: String, index: usize) -> Script {
@@ -51,9 +53,14 @@ fn script(hostname: String, index: usize) -> Script {
         os_build: format!("Scripted {}", 10 + index % 3),
         model: format!("{}-{}", sites[index % sites.len()], index % 5),
         boot_ms: Millis(1000),
-        on_lethal: if index.is_multiple_of(2) { OnLethal::GoDark } else { OnLethal::CrashLoop },
+        on_lethal: if index.is_multiple_of(2) {
+            OnLethal::GoDark
+        } else {
+            OnLethal::CrashLoop
+        },
         dies_after_ms: Millis(300),
         dark_ms: Millis::secs(25),
+        changes_per_s: 0,
     }
 }
 
@@ -62,7 +69,12 @@ impl Demo {
     ///
     /// # Errors
     /// Something could not be started, or did not come up.
-    pub async fn set_up(programs: Programs, dir: &Path, story: &mut Story) -> Result<Self> {
+    pub async fn set_up(
+        programs: Programs,
+        dir: &Path,
+        chaos: Option<Chaos>,
+        story: &mut Story,
+    ) -> Result<Self> {
         story.chapter("A server with its own CA, three agent processes and 200 simulated hosts");
         story.say("demo policy: rings 1/9/90 %, soak 3 s, heartbeat 1 s, apply at most 1 s, simulated reboot 1 s,");
         story.say("             silence 8 s, restart grace 2 s, attribution 5 s, 20 reboots an hour; otherwise the defaults");
@@ -73,18 +85,45 @@ impl Demo {
         let ctl = programs.path("ringwardctl");
         let keys = dir.join("release-keys");
         output(&ctl, args(["keys", "init", "--dir"], &keys)).await?;
-        let mut init = args(["init", "--agent-address", "127.0.0.1:0", "--admin-address", "127.0.0.1:0", "--data"], &data);
+        let mut init = args(
+            [
+                "init",
+                "--agent-address",
+                "127.0.0.1:0",
+                "--admin-address",
+                "127.0.0.1:0",
+                "--data",
+            ],
+            &data,
+        );
         init.extend(args(["--rings"], &policy));
         init.extend(args(["--release-root"], &keys.join("release-root.json")));
         output(&programs.path("ringward-server"), init).await?;
-        let log = dir.join("server.log");
-        let server = Running::start("ringward-server", &programs.path("ringward-server"), args(["run", "--data"], &data), &log)?;
+        let server = Some(start_server(&programs, dir)?);
         let context = data.join("admin.context.toml");
         let client = reach(&context).await?;
         story.say("the server is up");
-        let token = output(&ctl, context_args(&context, ["tokens", "create", "--uses", &(SIMULATED + REAL).to_string(), "-o", "json"])).await?;
-        let token: serde_json::Value = serde_json::from_str(&token).context("reading the answer of ringwardctl tokens create")?;
-        let token = token["token"].as_str().context("ringwardctl tokens create printed no token")?.to_owned();
+        let token = output(
+            &ctl,
+            context_args(
+                &context,
+                [
+                    "tokens",
+                    "create",
+                    "--uses",
+                    &(SIMULATED + REAL).to_string(),
+                    "-o",
+                    "json",
+                ],
+            ),
+        )
+        .await?;
+        let token: serde_json::Value = serde_json::from_str(&token)
+            .context("reading the answer of ringwardctl tokens create")?;
+        let token = token["token"]
+            .as_str()
+            .context("ringwardctl tokens create printed no token")?
+            .to_owned();
         let mut demo = Self {
             package: "endpoint-shield".parse()?,
             first_window: 0,
@@ -96,16 +135,25 @@ impl Demo {
             roots: BTreeMap::new(),
             server,
             agents: Vec::new(),
+            chaos,
         };
         for member in demo.fleet.members() {
-            demo.roots.insert(sim_name(member.index), member.state_dir.clone());
+            demo.roots
+                .insert(sim_name(member.index), member.state_dir.clone());
         }
         for index in 0..REAL {
             demo.start_agent(index, &token).await?;
         }
         let hosts = (SIMULATED + REAL) as u64;
-        wait_for("every host connected", Duration::from_secs(60), async || Ok((demo.connected().await? == hosts).then_some(()))).await?;
-        story.say(&format!("{hosts} hosts are enrolled and connected over mutual TLS"));
+        wait_for(
+            "every host connected",
+            Duration::from_secs(60),
+            async || Ok((demo.connected().await? == hosts).then_some(())),
+        )
+        .await?;
+        story.say(&format!(
+            "{hosts} hosts are enrolled and connected over mutual TLS"
+        ));
         Ok(demo)
     }
 
@@ -116,7 +164,10 @@ impl Demo {
         std::fs::create_dir_all(&root)?;
         script(name.clone(), SIMULATED + index).write(&root)?;
         let config = self.dir.join(format!("{name}.toml"));
-        std::fs::write(&config, format!("state_dir = {:?}\nadapter = \"scripted\"\n", root))?;
+        std::fs::write(
+            &config,
+            format!("state_dir = {:?}\nadapter = \"scripted\"\n", root),
+        )?;
         let secret = self.dir.join(format!("{name}.token"));
         write_private(&secret, token)?;
         let agent = self.programs.path("ringward-agent");
@@ -124,10 +175,85 @@ impl Demo {
         enrol.extend(args(["--token-file"], &secret));
         output(&agent, enrol).await?;
         std::fs::remove_file(&secret)?;
-        let log = self.dir.join(format!("{name}.log"));
-        self.agents.push(Running::start(&name, &agent, args(["run", "--config"], &config), &log)?);
+        let running = self.run_agent(index)?;
+        self.agents.push(running);
         self.roots.insert(name, root);
         Ok(())
+    }
+
+    fn run_agent(&self, index: usize) -> Result<Running> {
+        let name = format!("real-{index}");
+        let config = self.dir.join(format!("{name}.toml"));
+        let log = self.dir.join(format!("{name}.log"));
+        Running::start(
+            &name,
+            &self.programs.path("ringward-agent"),
+            args(["run", "--config"], &config),
+            &log,
+        )
+    }
+
+    /// Kills server and first agent, tears the agent's spool, and starts both again.
+    async fn strike(&mut self, chaos: &mut Chaos, story: &Story) -> Result<()> {
+        story.say("chaos: SIGKILL to the server and to real-0; the tail of its spool is torn");
+        if let Some(server) = self.server.take() {
+            server.kill().await?;
+            chaos.report.server_kills += 1;
+        }
+        self.agents.remove(0).kill().await?;
+        chaos.report.agent_kills += 1;
+        chaos.tear_spool(&self.dir.join("real-0").join("spool"))?;
+        let agent = self.run_agent(0)?;
+        self.agents.insert(0, agent);
+        self.server = Some(start_server(&self.programs, &self.dir)?);
+        reach(&self.context).await?;
+        story.say("chaos: both run again");
+        Ok(())
+    }
+
+    /// One look at a rollout; under chaos the server may be away for a while.
+    async fn look(&self, id: RolloutId) -> Result<Option<RolloutView>> {
+        if self.chaos.is_none() {
+            return Ok(Some(self.client.rollout(id).await?));
+        }
+        let answer = tokio::time::timeout(Duration::from_secs(2), self.client.rollout(id)).await;
+        Ok(answer.ok().and_then(Result::ok))
+    }
+
+    /// Ends the full disk when its time is over, whether the server answers or not.
+    fn free_disk(&mut self, story: &Story) -> Result<()> {
+        let pid = self.server.as_ref().and_then(Running::pid);
+        match &mut self.chaos {
+            Some(chaos) if chaos.is_full_long_enough() => {
+                story.say("chaos: the server's disk has room again");
+                chaos.free_disk(pid)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn suffer(&mut self, view: &RolloutView, story: &Story) -> Result<()> {
+        let Some(mut chaos) = self.chaos.take() else {
+            return Ok(());
+        };
+        let pid = self.server.as_ref().and_then(Running::pid);
+        let done = match chaos.next_blow(view) {
+            Some(Blow::Kill) => self.strike(&mut chaos, story).await,
+            Some(Blow::FillDisk) => {
+                story.say("chaos: the server's disk is full for ten seconds");
+                chaos.fill_disk(pid)
+            }
+            None => Ok(()),
+        };
+        self.chaos = Some(chaos);
+        done
+    }
+
+    /// What chaos did, if it was let loose.
+    #[must_use]
+    pub fn chaos_report(&self) -> Option<super::chaos::Report> {
+        let log = std::fs::read_to_string(self.dir.join("server.log")).unwrap_or_default();
+        self.chaos.as_ref().map(|chaos| chaos.report(&log))
     }
 
     /// The admin's connection.
@@ -145,7 +271,9 @@ impl Demo {
     /// What a lethal release does to a host.
     #[must_use]
     pub fn script_of(&self, hostname: &str) -> Option<OnLethal> {
-        Script::read(self.root_of(hostname)?).ok().map(|script| script.on_lethal)
+        Script::read(self.root_of(hostname)?)
+            .ok()
+            .map(|script| script.on_lethal)
     }
 
     /// Hosts with a session.
@@ -161,7 +289,11 @@ impl Demo {
     /// # Errors
     /// The server does not answer.
     pub async fn stored(&self) -> Result<u64> {
-        self.client.status(true).await?.signals_stored.context("the server did not count its signals")
+        self.client
+            .status(true)
+            .await?
+            .signals_stored
+            .context("the server did not count its signals")
     }
 
     /// Signals counted by all agents before they spooled them.
@@ -175,7 +307,11 @@ impl Demo {
     /// Hosts whose own slots hold this release.
     #[must_use]
     pub fn running(&self, release: &Release) -> u64 {
-        slots::count_running(self.roots.values().map(PathBuf::as_path), &self.package, release.digest)
+        slots::count_running(
+            self.roots.values().map(PathBuf::as_path),
+            &self.package,
+            release.digest,
+        )
     }
 
     /// Signs a bundle whose `behaviour` file says how scripted hosts fare on it, and publishes it.
@@ -190,17 +326,42 @@ impl Demo {
         let ctl = self.programs.path("ringwardctl");
         let releases = self.dir.join("releases");
         let key = self.dir.join("release-keys").join("release-1.key");
-        let mut sign = args(["releases", "sign", "--package", self.package.as_str(), "--version", version, "--bundle"], &tree);
+        let mut sign = args(
+            [
+                "releases",
+                "sign",
+                "--package",
+                self.package.as_str(),
+                "--version",
+                version,
+                "--bundle",
+            ],
+            &tree,
+        );
         sign.extend(args(["--key"], &key));
         sign.extend(args(["--out"], &releases));
         output(&ctl, sign).await?;
         let file = releases.join(format!("{}-{version}.release.json", self.package));
-        let publish = context_args(&self.context, ["releases", "publish", &file.to_string_lossy(), "--reason", "demo", "--yes"]);
+        let publish = context_args(
+            &self.context,
+            [
+                "releases",
+                "publish",
+                &file.to_string_lossy(),
+                "--reason",
+                "demo",
+                "--yes",
+            ],
+        );
         output(&ctl, publish).await?;
         let releases = self.client.releases(Some(&self.package)).await?;
         let published = releases.into_iter().find(|r| r.version.as_str() == version);
-        let published = published.with_context(|| format!("{version} is not among the published releases"))?;
-        Ok(Release { version: version.to_owned(), digest: published.release })
+        let published =
+            published.with_context(|| format!("{version} is not among the published releases"))?;
+        Ok(Release {
+            version: version.to_owned(),
+            digest: published.release,
+        })
     }
 
     /// The same dry run that a person would make tells which hosts come first; the script lets them
@@ -211,23 +372,59 @@ impl Demo {
     pub async fn script_canaries(&self, release: &Release) -> Result<String> {
         let mut dry = act("demo: who comes first?");
         dry.dry_run = true;
-        let plan = self.client.command(dry, Action::StartRollout { release: release.digest }).await?;
+        let plan = self
+            .client
+            .command(
+                dry,
+                Action::StartRollout {
+                    release: release.digest,
+                },
+            )
+            .await?;
         let names: BTreeMap<_, _> = self.hostnames().await?;
         let mut told = Vec::new();
-        for (i, host) in plan.hosts.iter().flat_map(|(_, hosts)| hosts).take(8).enumerate() {
-            let name = names.get(host).context("the dry run names an unknown host")?;
-            let root = self.root_of(name).context("the dry run names a host that is not ours")?;
+        for (i, host) in plan
+            .hosts
+            .iter()
+            .flat_map(|(_, hosts)| hosts)
+            .take(8)
+            .enumerate()
+        {
+            let name = names
+                .get(host)
+                .context("the dry run names an unknown host")?;
+            let root = self
+                .root_of(name)
+                .context("the dry run names a host that is not ours")?;
             let mut script = Script::read(root)?;
-            script.on_lethal = if i.is_multiple_of(2) { OnLethal::GoDark } else { OnLethal::CrashLoop };
+            script.on_lethal = if i.is_multiple_of(2) {
+                OnLethal::GoDark
+            } else {
+                OnLethal::CrashLoop
+            };
             script.write(root)?;
-            told.push(format!("{name} {}", if i.is_multiple_of(2) { "goes dark" } else { "crash-loops" }));
+            told.push(format!(
+                "{name} {}",
+                if i.is_multiple_of(2) {
+                    "goes dark"
+                } else {
+                    "crash-loops"
+                }
+            ));
         }
         Ok(told.join(", "))
     }
 
     async fn hostnames(&self) -> Result<BTreeMap<ringward_domain::HostId, String>> {
-        let page = self.client.hosts(&ringward_wire::host::HostFilter::default()).await?;
-        Ok(page.hosts.into_iter().map(|host| (host.id, host.facts.hostname)).collect())
+        let page = self
+            .client
+            .hosts(&ringward_wire::host::HostFilter::default())
+            .await?;
+        Ok(page
+            .hosts
+            .into_iter()
+            .map(|host| (host.id, host.facts.hostname))
+            .collect())
     }
 
     /// Starts a rollout and tells it until it completes or halts.
@@ -235,7 +432,15 @@ impl Demo {
     /// # Errors
     /// The server refuses, or nothing comes of it within two minutes.
     pub async fn start(&mut self, release: &Release, story: &mut Story) -> Result<RolloutView> {
-        let outcome = self.client.command(act("demo"), Action::StartRollout { release: release.digest }).await?;
+        let outcome = self
+            .client
+            .command(
+                act("demo"),
+                Action::StartRollout {
+                    release: release.digest,
+                },
+            )
+            .await?;
         self.follow(outcome, story).await
     }
 
@@ -244,8 +449,20 @@ impl Demo {
     /// # Errors
     /// The server refuses, or it does not end within two minutes.
     pub async fn roll_back(&mut self, release: &Release, story: &mut Story) -> Result<RolloutView> {
-        story.say(&format!("$ ringwardctl rollouts rollback {} --reason demo", release.version));
-        let outcome = self.client.command(act("demo"), Action::Rollback { leave: release.digest, to: None }).await?;
+        story.say(&format!(
+            "$ ringwardctl rollouts rollback {} --reason demo",
+            release.version
+        ));
+        let outcome = self
+            .client
+            .command(
+                act("demo"),
+                Action::Rollback {
+                    leave: release.digest,
+                    to: None,
+                },
+            )
+            .await?;
         self.follow(outcome, story).await
     }
 
@@ -255,12 +472,24 @@ impl Demo {
         self.first_window = 0;
         let end = tokio::time::Instant::now() + Duration::from_secs(120);
         loop {
-            let view = self.client.rollout(id).await?;
+            self.check()?;
+            self.free_disk(story)?;
+            let Some(view) = self.look(id).await? else {
+                if tokio::time::Instant::now() >= end {
+                    bail!("the server does not answer");
+                }
+                tokio::time::sleep(Duration::from_millis(200)).await;
+                continue;
+            };
             if self.first_window == 0 {
                 self.first_window = view.rings.first().map_or(0, |ring| ring.window);
             }
             story.rollout(&view);
-            if matches!(view.state, RolloutState::Completed | RolloutState::Halted | RolloutState::Aborted) {
+            self.suffer(&view, story).await?;
+            if matches!(
+                view.state,
+                RolloutState::Completed | RolloutState::Halted | RolloutState::Aborted
+            ) {
                 for host in &view.silent_hosts {
                     story.say(&named(host, "is silent"));
                 }
@@ -270,15 +499,22 @@ impl Demo {
                 return Ok(view);
             }
             if tokio::time::Instant::now() >= end {
-                bail!("{} {} is still {} after two minutes: {}", view.package, view.version, view.state, view.state_reason);
+                bail!(
+                    "{} {} is still {} after two minutes: {}",
+                    view.package,
+                    view.version,
+                    view.state,
+                    view.state_reason
+                );
             }
-            self.check()?;
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
     }
 
     fn check(&mut self) -> Result<()> {
-        self.server.check()?;
+        if let Some(server) = &mut self.server {
+            server.check()?;
+        }
         self.agents.iter_mut().try_for_each(Running::check)
     }
 
@@ -287,7 +523,8 @@ impl Demo {
     pub fn invitation(&self) -> String {
         format!(
             "the server runs on at {} until Ctrl-C; look around with:\n  export RINGWARD_CONTEXT={}\n  {} rollouts list\n  {} hosts list",
-            Context::load(Some(&self.context)).map_or_else(|_| "its address".to_owned(), |context| context.server),
+            Context::load(Some(&self.context))
+                .map_or_else(|_| "its address".to_owned(), |context| context.server),
             self.context.display(),
             self.programs.path("ringwardctl").display(),
             self.programs.path("ringwardctl").display(),
@@ -303,9 +540,24 @@ impl Demo {
         for agent in self.agents {
             agent.stop(patience).await?;
         }
-        tokio::time::timeout(patience, self.fleet.stop()).await.ok().transpose()?;
-        self.server.stop(patience).await
+        tokio::time::timeout(patience, self.fleet.stop())
+            .await
+            .ok()
+            .transpose()?;
+        match self.server {
+            Some(server) => server.stop(patience).await,
+            None => Ok(()),
+        }
     }
+}
+
+fn start_server(programs: &Programs, dir: &Path) -> Result<Running> {
+    let data = dir.join("server");
+    let (program, words) = outlasting_a_full_disk(
+        &programs.path("ringward-server"),
+        args(["run", "--data"], &data),
+    );
+    Running::start("ringward-server", &program, words, &dir.join("server.log"))
 }
 
 fn named(host: &MemberView, what: &str) -> String {
@@ -317,35 +569,53 @@ fn sim_name(index: usize) -> String {
 }
 
 async fn simulate(base: &Path, token: &str) -> Result<Fleet> {
-    let scripts: Vec<Script> = (0..SIMULATED).map(|index| script(sim_name(index), index)).collect();
+    let scripts: Vec<Script> = (0..SIMULATED)
+        .map(|index| script(sim_name(index), index))
+        .collect();
     fleet::enroll(base, token, &scripts).await?;
     Ok(Fleet::start(base, SIMULATED)?)
 }
 
 async fn reach(context: &Path) -> Result<Client> {
-    wait_for("an answer of the server", Duration::from_secs(20), async || {
-        let context = Context::load(Some(context))?;
-        match Client::connect(&context).await {
-            Ok(client) => Ok(client.status(false).await.is_ok().then_some(client)),
-            Err(_) => Ok(None),
-        }
-    })
+    wait_for(
+        "an answer of the server",
+        Duration::from_secs(20),
+        async || {
+            let context = Context::load(Some(context))?;
+            match Client::connect(&context).await {
+                Ok(client) => Ok(client.status(false).await.is_ok().then_some(client)),
+                Err(_) => Ok(None),
+            }
+        },
+    )
     .await
 }
 
 fn args<const N: usize>(words: [&str; N], path: &Path) -> Vec<OsString> {
-    words.iter().map(OsString::from).chain([path.as_os_str().to_owned()]).collect()
+    words
+        .iter()
+        .map(OsString::from)
+        .chain([path.as_os_str().to_owned()])
+        .collect()
 }
 
 fn context_args<const N: usize>(context: &Path, words: [&str; N]) -> Vec<OsString> {
     let context = [OsString::from("--context"), context.as_os_str().to_owned()];
-    context.into_iter().chain(words.iter().map(OsString::from)).collect()
+    context
+        .into_iter()
+        .chain(words.iter().map(OsString::from))
+        .collect()
 }
 
 fn write_private(path: &Path, text: &str) -> Result<()> {
     use std::io::Write as _;
     use std::os::unix::fs::OpenOptionsExt as _;
-    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)?;
     file.write_all(text.as_bytes())?;
     Ok(())
 }

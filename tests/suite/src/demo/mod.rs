@@ -1,5 +1,6 @@
 //! The demo: 203 hosts, a good release, a lethal one that stops itself, and everybody's way back.
 
+mod chaos;
 mod fleet;
 mod outcome;
 mod story;
@@ -24,7 +25,10 @@ pub const POLICY: &str = include_str!("policy.toml");
 
 /// What a person asks for.
 #[derive(Debug, clap::Parser)]
-#[command(name = "ringward-demo", about = "A good release, a lethal one, and everybody's way back")]
+#[command(
+    name = "ringward-demo",
+    about = "A good release, a lethal one, and everybody's way back"
+)]
 pub struct Options {
     /// Folder with the built programs
     #[arg(long, value_name = "DIR")]
@@ -32,6 +36,9 @@ pub struct Options {
     /// End by itself and judge the outcome by the exit status
     #[arg(long)]
     pub headless: bool,
+    /// Kill server and agent in the middle of each rollout, tear a spool, fill the server's disk
+    #[arg(long)]
+    pub chaos: bool,
     /// Write the outcome as JSON
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
@@ -49,9 +56,20 @@ pub async fn run(options: Options) -> Result<bool> {
         Some(_) => None,
         None => Some(tempfile::tempdir().context("making a folder for the demo")?),
     };
-    let dir = options.dir.clone().or_else(|| temporary.as_ref().map(|t| t.path().to_owned())).context("no folder for the demo")?;
+    let dir = options
+        .dir
+        .clone()
+        .or_else(|| temporary.as_ref().map(|t| t.path().to_owned()))
+        .context("no folder for the demo")?;
     let mut story = Story::new(options.headless);
-    let mut demo = Demo::set_up(Programs::new(options.programs.clone()), &dir, &mut story).await?;
+    let chaos = options.chaos.then(chaos::Chaos::default);
+    let mut demo = Demo::set_up(
+        Programs::new(options.programs.clone()),
+        &dir,
+        chaos,
+        &mut story,
+    )
+    .await?;
     let outcome = tell(&mut demo, &mut story).await?;
     story.say(&outcome.table());
     if let Some(file) = &options.json {
@@ -64,7 +82,9 @@ pub async fn run(options: Options) -> Result<bool> {
     }
     if !options.headless {
         story.say(&demo.invitation());
-        tokio::signal::ctrl_c().await.context("waiting for Ctrl-C")?;
+        tokio::signal::ctrl_c()
+            .await
+            .context("waiting for Ctrl-C")?;
     }
     demo.stop().await?;
     Ok(faults.is_empty())
@@ -75,7 +95,10 @@ async fn tell(demo: &mut Demo, story: &mut Story) -> Result<Outcome> {
     story.chapter("Release 1.0 is good: it walks three rings, each as fast as hosts survive it");
     let good_release = demo.publish("1.0", "good").await?;
     let walked = demo.start(&good_release, story).await?;
-    let good = Good { confirmed: confirmed(demo, &walked, &good_release).await?, halted: walked.state == RolloutState::Halted };
+    let good = Good {
+        confirmed: confirmed(demo, &walked, &good_release).await?,
+        halted: walked.state == RolloutState::Halted,
+    };
 
     story.chapter("Release 1.1 is lethal: hosts that take it crash-loop or go silent");
     let bad_release = demo.publish("1.1", "lethal").await?;
@@ -86,13 +109,25 @@ async fn tell(demo: &mut Demo, story: &mut Story) -> Result<Outcome> {
 
     story.chapter("The operator rolls back; hosts that went dark come back by themselves, healed by their guard");
     demo.roll_back(&bad_release, story).await?;
-    let back = wait_for("every host back on 1.0", Duration::from_secs(60), async || {
-        let running = demo.running(&good_release);
-        Ok((running == hosts && demo.connected().await? == hosts).then_some(running))
-    })
+    let back = wait_for(
+        "every host back on 1.0",
+        Duration::from_secs(60),
+        async || {
+            let running = demo.running(&good_release);
+            Ok((running == hosts && demo.connected().await? == hosts).then_some(running))
+        },
+    )
     .await?;
     let events = drain(demo).await?;
-    Ok(Outcome { hosts, good, bad, rollback: Rollback { back_on_good: back }, events })
+    let chaos = demo.chaos_report();
+    Ok(Outcome {
+        hosts,
+        good,
+        bad,
+        rollback: Rollback { back_on_good: back },
+        events,
+        chaos,
+    })
 }
 
 /// Hosts that the server counts as confirmed and whose own slots say so.
@@ -100,14 +135,19 @@ async fn confirmed(demo: &Demo, walked: &RolloutView, release: &Release) -> Resu
     let members = demo.client().members(walked.id, None, Vec::new()).await?;
     let on_release = members.iter().filter(|member| {
         member.state == MemberState::Confirmed
-            && demo.root_of(&member.hostname).is_some_and(|root| slots::running(root, &demo.package) == Some(release.digest))
+            && demo
+                .root_of(&member.hostname)
+                .is_some_and(|root| slots::running(root, &demo.package) == Some(release.digest))
     });
     Ok(on_release.count() as u64)
 }
 
 fn was_exposed(member: &MemberView) -> bool {
     match member.state {
-        MemberState::Waiting(_) | MemberState::AlreadyThere | MemberState::Refused(_) | MemberState::Granted => false,
+        MemberState::Waiting(_)
+        | MemberState::AlreadyThere
+        | MemberState::Refused(_)
+        | MemberState::Granted => false,
         MemberState::Begun
         | MemberState::Applied
         | MemberState::Rebooting
@@ -123,10 +163,22 @@ fn was_exposed(member: &MemberView) -> bool {
 
 async fn judge_bad(demo: &Demo, halted: &RolloutView) -> Result<Bad> {
     let members = demo.client().members(halted.id, None, Vec::new()).await?;
-    let exposed: Vec<&MemberView> = members.iter().filter(|member| was_exposed(member)).collect();
-    let went_dark = exposed.iter().filter(|member| demo.script_of(&member.hostname) == Some(OnLethal::GoDark));
-    let named = |member: &&&MemberView| halted.silent_hosts.iter().any(|silent| silent.host == member.host);
-    let sum = |count: fn(&ringward_domain::report::RingView) -> u64| halted.rings.iter().map(count).sum::<u64>();
+    let exposed: Vec<&MemberView> = members
+        .iter()
+        .filter(|member| was_exposed(member))
+        .collect();
+    let went_dark = exposed
+        .iter()
+        .filter(|member| demo.script_of(&member.hostname) == Some(OnLethal::GoDark));
+    let named = |member: &&&MemberView| {
+        halted
+            .silent_hosts
+            .iter()
+            .any(|silent| silent.host == member.host)
+    };
+    let sum = |count: fn(&ringward_domain::report::RingView) -> u64| {
+        halted.rings.iter().map(count).sum::<u64>()
+    };
     Ok(Bad {
         exposed: exposed.len() as u64,
         failed: sum(|ring| ring.failed + ring.reverted + ring.silent),
@@ -148,6 +200,9 @@ async fn drain(demo: &Demo) -> Result<Events> {
     .await;
     match settled {
         Ok(events) => Ok(events),
-        Err(_) => Ok(Events { sent: demo.sent()?, stored: demo.stored().await? }),
+        Err(_) => Ok(Events {
+            sent: demo.sent()?,
+            stored: demo.stored().await?,
+        }),
     }
 }

@@ -1,6 +1,6 @@
 //! How the demo ended, and whether that is what Ringward promises.
 
-use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
+use comfy_table::{ContentArrangement, Table, presets::UTF8_FULL_CONDENSED};
 use serde::Serialize;
 
 /// The whole outcome; the shape of `--json`.
@@ -16,6 +16,9 @@ pub struct Outcome {
     pub rollback: Rollback,
     /// Signals.
     pub events: Events,
+    /// What chaos did; absent where it was not let loose.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub chaos: Option<super::chaos::Report>,
 }
 
 /// The good release.
@@ -71,50 +74,110 @@ impl Outcome {
     #[must_use]
     pub fn faults(&self) -> Vec<String> {
         let promises = [
-            (self.good.confirmed == self.hosts, format!("{} of {} hosts confirmed 1.0", self.good.confirmed, self.hosts)),
+            (
+                self.good.confirmed == self.hosts,
+                format!(
+                    "{} of {} hosts confirmed 1.0",
+                    self.good.confirmed, self.hosts
+                ),
+            ),
             (!self.good.halted, "the good release was halted".to_owned()),
-            (self.bad.halted, "the lethal release was not halted".to_owned()),
+            (
+                self.bad.halted,
+                "the lethal release was not halted".to_owned(),
+            ),
             (
                 self.bad.failed <= self.bad.first_window + 2,
-                format!("{} hosts failed; at most the first window ({}) and 2 may", self.bad.failed, self.bad.first_window),
+                format!(
+                    "{} hosts failed; at most the first window ({}) and 2 may",
+                    self.bad.failed, self.bad.first_window
+                ),
             ),
             (
                 self.bad.silent_named == self.bad.silent_scripted,
-                format!("{} of {} dark hosts were named", self.bad.silent_named, self.bad.silent_scripted),
+                format!(
+                    "{} of {} dark hosts were named",
+                    self.bad.silent_named, self.bad.silent_scripted
+                ),
             ),
-            (self.bad.silent_named >= 1, "no host that went dark was exposed and named".to_owned()),
-            (self.bad.ms_from_evidence_to_halt.is_some(), "the time from evidence to halt was not measured".to_owned()),
+            (
+                self.bad.silent_named >= 1,
+                "no host that went dark was exposed and named".to_owned(),
+            ),
+            (
+                self.bad.ms_from_evidence_to_halt.is_some(),
+                "the time from evidence to halt was not measured".to_owned(),
+            ),
             (
                 self.rollback.back_on_good == self.hosts,
-                format!("{} of {} hosts are back on 1.0", self.rollback.back_on_good, self.hosts),
+                format!(
+                    "{} of {} hosts are back on 1.0",
+                    self.rollback.back_on_good, self.hosts
+                ),
             ),
             (
                 self.events.stored == self.events.sent,
-                format!("{} signals sent, {} stored", self.events.sent, self.events.stored),
+                format!(
+                    "{} signals sent, {} stored",
+                    self.events.sent, self.events.stored
+                ),
             ),
         ];
-        promises.into_iter().filter(|(kept, _)| !kept).map(|(_, fault)| fault).collect()
+        let broken = promises
+            .into_iter()
+            .filter(|(kept, _)| !kept)
+            .map(|(_, fault)| fault);
+        broken
+            .chain(self.chaos.iter().flat_map(super::chaos::Report::faults))
+            .collect()
     }
 
     /// For people.
     #[must_use]
     pub fn table(&self) -> String {
         let mut table = Table::new();
-        table.load_style(UTF8_FULL_CONDENSED);
-        let took = self.bad.ms_from_evidence_to_halt.map_or("not measured".to_owned(), |ms| format!("{ms} ms"));
+        table
+            .load_style(UTF8_FULL_CONDENSED)
+            .set_content_arrangement(ContentArrangement::Dynamic)
+            .set_width(100);
+        let took = self
+            .bad
+            .ms_from_evidence_to_halt
+            .map_or("not measured".to_owned(), |ms| format!("{ms} ms"));
         let rows = [
             ("hosts", self.hosts.to_string()),
-            ("1.0 confirmed", format!("{} of {}", self.good.confirmed, self.hosts)),
+            (
+                "1.0 confirmed",
+                format!("{} of {}", self.good.confirmed, self.hosts),
+            ),
             ("1.1 exposed", self.bad.exposed.to_string()),
-            ("1.1 failed", format!("{} ({} of them silent, each named)", self.bad.failed, self.bad.silent_named)),
-            ("1.1 halted by itself", if self.bad.halted { "yes" } else { "NO" }.to_owned()),
+            (
+                "1.1 failed",
+                format!(
+                    "{} ({} of them silent, each named)",
+                    self.bad.failed, self.bad.silent_named
+                ),
+            ),
+            (
+                "1.1 halted by itself",
+                if self.bad.halted { "yes" } else { "NO" }.to_owned(),
+            ),
             ("because", self.bad.reason.clone()),
             ("deciding event to halt durable and sent", took),
-            ("back on 1.0", format!("{} of {}", self.rollback.back_on_good, self.hosts)),
-            ("signals sent / stored", format!("{} / {}", self.events.sent, self.events.stored)),
+            (
+                "back on 1.0",
+                format!("{} of {}", self.rollback.back_on_good, self.hosts),
+            ),
+            (
+                "signals sent / stored",
+                format!("{} / {}", self.events.sent, self.events.stored),
+            ),
         ];
         for (what, figure) in rows {
             table.add_row([what.to_owned(), figure]);
+        }
+        if let Some(chaos) = &self.chaos {
+            table.add_row(["chaos".to_owned(), chaos.to_string()]);
         }
         table.to_string()
     }
@@ -127,7 +190,10 @@ mod tests {
     fn as_promised() -> Outcome {
         Outcome {
             hosts: 203,
-            good: Good { confirmed: 203, halted: false },
+            good: Good {
+                confirmed: 203,
+                halted: false,
+            },
             bad: Bad {
                 exposed: 2,
                 failed: 2,
@@ -140,6 +206,7 @@ mod tests {
             },
             rollback: Rollback { back_on_good: 203 },
             events: Events { sent: 7, stored: 7 },
+            chaos: None,
         }
     }
 
@@ -162,7 +229,10 @@ mod tests {
             assert_eq!(outcome.faults().len(), 1, "break {i}");
         }
         let mut nobody_dark = as_promised();
-        (nobody_dark.bad.silent_named, nobody_dark.bad.silent_scripted) = (0, 0);
+        (
+            nobody_dark.bad.silent_named,
+            nobody_dark.bad.silent_scripted,
+        ) = (0, 0);
         assert_eq!(nobody_dark.faults().len(), 1);
     }
 }

@@ -23,7 +23,11 @@ impl Story {
     #[must_use]
     pub fn new(headless: bool) -> Self {
         let lines = headless || !std::io::stderr().is_terminal();
-        let target = if lines { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+        let target = if lines {
+            ProgressDrawTarget::hidden()
+        } else {
+            ProgressDrawTarget::stderr()
+        };
         Self {
             bars: MultiProgress::with_draw_target(target),
             rings: BTreeMap::new(),
@@ -37,7 +41,11 @@ impl Story {
     pub fn say(&self, text: &str) {
         let at = self.begun.elapsed().as_secs_f64();
         for (i, line) in text.lines().enumerate() {
-            let line = if i == 0 && !line.starts_with('┌') { format!("{at:6.1} s  {line}") } else { format!("          {line}") };
+            let line = if i == 0 && !line.starts_with('┌') {
+                format!("{at:6.1} s  {line}")
+            } else {
+                format!("          {line}")
+            };
             if self.lines {
                 println!("{line}");
             } else {
@@ -64,8 +72,17 @@ impl Story {
         let state = (view.state, view.state_reason.clone());
         if self.state.as_ref() != Some(&state) {
             if view.state != RolloutState::Running || self.state.is_some() {
-                let reason = if view.state_reason.is_empty() { String::new() } else { format!(": {}", view.state_reason) };
-                self.say(&format!("{} {} is {}{reason}", view.package, view.version, view.state.to_string().to_uppercase()));
+                let reason = if view.state_reason.is_empty() {
+                    String::new()
+                } else {
+                    format!(": {}", view.state_reason)
+                };
+                self.say(&format!(
+                    "{} {} is {}{reason}",
+                    view.package,
+                    view.version,
+                    view.state.to_string().to_uppercase()
+                ));
             }
             self.state = Some(state);
         }
@@ -75,9 +92,17 @@ impl Story {
         let name = ring.name.to_string();
         let status = status(ring);
         if !self.rings.contains_key(&name) {
-            let style = ProgressStyle::with_template("          {prefix:>7} {bar:30} {pos:>3}/{len:<3} {wide_msg}").unwrap_or_else(|_| ProgressStyle::default_bar());
-            let bar = self.bars.add(ProgressBar::new(ring.members).with_style(style).with_prefix(name.clone()));
-            self.rings.insert(name.clone(), (bar, self.begun, String::new()));
+            let style = ProgressStyle::with_template(
+                "          {prefix:>7} {bar:30} {pos:>3}/{len:<3} {wide_msg}",
+            )
+            .unwrap_or_else(|_| ProgressStyle::default_bar());
+            let bar = self.bars.add(
+                ProgressBar::new(ring.members)
+                    .with_style(style)
+                    .with_prefix(name.clone()),
+            );
+            self.rings
+                .insert(name.clone(), (bar, self.begun, String::new()));
         }
         let Some((bar, said_at, said)) = self.rings.get_mut(&name) else {
             return;
@@ -87,7 +112,11 @@ impl Story {
         let due = said_at.elapsed() >= LINE_EVERY || ring.state == RingState::Complete;
         if self.lines && due && ring.state != RingState::Waiting && *said != status {
             (*said_at, *said) = (Instant::now(), status.clone());
-            self.say(&format!("{name:>7}: {:>3}/{} {status}", ring.confirmed + ring.already_there, ring.members));
+            self.say(&format!(
+                "{name:>7}: {:>3}/{} {status}",
+                ring.confirmed + ring.already_there,
+                ring.members
+            ));
         }
     }
 }
@@ -102,10 +131,16 @@ fn status(ring: &RingView) -> String {
         (ring.refused, "refused"),
         (ring.away, "away"),
     ];
-    let counts = counts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}"));
+    let counts = counts
+        .iter()
+        .filter(|(n, _)| *n > 0)
+        .map(|(n, what)| format!("{n} {what}"));
     let mut words: Vec<String> = match ring.state {
         RingState::Waiting => vec!["waits for the ring before it".to_owned()],
-        RingState::Open => vec![format!("{} in flight, window {}", ring.in_flight, ring.window)],
+        RingState::Open => vec![format!(
+            "{} in flight, window {}",
+            ring.in_flight, ring.window
+        )],
         RingState::Complete => vec!["complete".to_owned()],
     };
     words.extend(counts);

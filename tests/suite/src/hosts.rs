@@ -1,0 +1,172 @@
+//! Hosts for a lab: identities in state folders, enrolled by a token.
+
+use crate::lab::Lab;
+use crate::process::{Programs, Running, output};
+use anyhow::Result;
+use ringward_agent::enroll;
+use ringward_agent_os::fake::{OnLethal, Script};
+use ringward_domain::Millis;
+use ringward_domain::host::{Arch, Facts, GuardTier, Os};
+use std::path::{Path, PathBuf};
+
+/// The script of a quick, well-behaved host.
+#[must_use]
+pub fn script(hostname: &str) -> Script {
+    Script {
+        hostname: hostname.to_owned(),
+        boot_ms: Millis(300),
+        on_lethal: OnLethal::CrashLoop,
+        ..Script::default()
+    }
+}
+
+/// What an invented host knows of itself.
+#[must_use]
+pub fn facts(hostname: &str) -> Facts {
+    Facts {
+        hostname: hostname.to_owned(),
+        os: Os::Linux,
+        os_build: "Scripted 1".to_owned(),
+        arch: Arch::X86_64,
+        kernel: "scripted".to_owned(),
+        model: "scripted".to_owned(),
+        // 64 hexadecimal digits that differ from host to host.
+        fingerprint: hostname
+            .bytes()
+            .cycle()
+            .take(32)
+            .enumerate()
+            .map(|(i, b)| format!("{:02x}", b ^ i as u8))
+            .collect(),
+        memory_mib: 1024,
+        cpus: 1,
+        guard_tier: GuardTier::Service,
+    }
+}
+
+/// Enrols so many hosts without any machine under them; answers their state folders.
+///
+/// # Errors
+/// The server refuses one.
+pub async fn enrol(lab: &Lab, base: &str, count: usize) -> Result<Vec<PathBuf>> {
+    let token = lab.token(count).await?;
+    let mut folders = Vec::new();
+    for index in 0..count {
+        let name = format!("{base}-{index:03}");
+        let folder = lab.dir().join(&name);
+        std::fs::create_dir_all(&folder)?;
+        enroll::enroll(&folder, &token, facts(&name)).await?;
+        folders.push(folder);
+    }
+    Ok(folders)
+}
+
+/// A real agent process over a scripted machine.
+#[derive(Debug)]
+pub struct AgentProcess {
+    name: String,
+    dir: PathBuf,
+    programs: Programs,
+    running: Option<Running>,
+}
+
+impl AgentProcess {
+    /// Enrols an agent and starts it.
+    ///
+    /// # Errors
+    /// The agent cannot be started, or the server refuses it.
+    pub async fn enrol(lab: &Lab, script: &Script) -> Result<Self> {
+        let mut agent = Self {
+            name: script.hostname.clone(),
+            dir: lab.dir().to_owned(),
+            programs: lab.programs().clone(),
+            running: None,
+        };
+        std::fs::create_dir_all(agent.root())?;
+        script.write(&agent.root())?;
+        std::fs::write(
+            agent.config(),
+            format!("state_dir = {:?}\nadapter = \"scripted\"\n", agent.root()),
+        )?;
+        let secret = agent.dir.join(format!("{}.token", agent.name));
+        write_private(&secret, &lab.token(1).await?)?;
+        let mut words = crate::lab::words(["enroll", "--config"], &agent.config());
+        words.extend(crate::lab::words(["--token-file"], &secret));
+        output(&agent.programs.path("ringward-agent"), words).await?;
+        std::fs::remove_file(&secret)?;
+        agent.start()?;
+        Ok(agent)
+    }
+
+    /// Its state folder.
+    #[must_use]
+    pub fn root(&self) -> PathBuf {
+        self.dir.join(&self.name)
+    }
+
+    fn config(&self) -> PathBuf {
+        self.dir.join(format!("{}.toml", self.name))
+    }
+
+    /// Its log.
+    #[must_use]
+    pub fn log(&self) -> PathBuf {
+        self.dir.join(format!("{}.log", self.name))
+    }
+
+    /// Starts it where it was left.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn start(&mut self) -> Result<()> {
+        let words = crate::lab::words(["run", "--config"], &self.config());
+        self.running = Some(Running::start(
+            &self.name,
+            &self.programs.path("ringward-agent"),
+            words,
+            &self.log(),
+        )?);
+        Ok(())
+    }
+
+    /// Its process id, while it runs.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.running.as_ref().and_then(Running::pid)
+    }
+
+    /// SIGKILL.
+    ///
+    /// # Errors
+    /// It cannot be waited for.
+    pub async fn kill(&mut self) -> Result<()> {
+        match self.running.take() {
+            Some(running) => running.kill().await,
+            None => Ok(()),
+        }
+    }
+
+    /// SIGTERM, and its end.
+    ///
+    /// # Errors
+    /// It cannot be waited for.
+    pub async fn stop(&mut self) -> Result<()> {
+        match self.running.take() {
+            Some(running) => running.stop(std::time::Duration::from_secs(10)).await,
+            None => Ok(()),
+        }
+    }
+}
+
+fn write_private(path: &Path, text: &str) -> Result<()> {
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)?;
+    file.write_all(text.as_bytes())?;
+    Ok(())
+}

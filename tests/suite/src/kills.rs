@@ -1,0 +1,282 @@
+//! SIGKILLs of server and agents at random moments under a stream of signals, counted exactly: every
+//! signal that was durable with an agent, or acknowledged to one, is in the store, and no other.
+
+use crate::chatter::{self, Count};
+use crate::hosts::{self, AgentProcess};
+use crate::lab::Lab;
+use crate::process::{Programs, wait_for};
+use anyhow::{Context as _, Result, bail};
+use ringward_agent::counters::told_so_far;
+use ringward_agent::spool::{DiskFiles, Spool};
+use ringward_agent_os::fake::Script;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+use tokio::task::JoinSet;
+
+/// What a person asks for.
+#[derive(Debug, Clone, clap::Parser)]
+pub struct Options {
+    /// SIGKILLs: of the server, and every third of an agent process
+    #[arg(long, default_value_t = 1_000)]
+    pub kills: u64,
+    /// Hosts that send signals through a session of their own
+    #[arg(long, default_value_t = 8)]
+    pub hosts: usize,
+    /// Signals a second of each of them
+    #[arg(long, default_value_t = 20)]
+    pub per_s: u32,
+    /// Real agent processes, each with spool, ledger and guard, 10 signals a second
+    #[arg(long, default_value_t = 2)]
+    pub agents: usize,
+    /// Repeats the moments of an earlier run
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// Ends before all kills are done, after so many seconds; 0 for no limit
+    #[arg(long, default_value_t = 0)]
+    pub seconds: u64,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Outcome {
+    /// SIGKILLs of the server.
+    pub server_kills: u64,
+    /// SIGKILLs of an agent.
+    pub agent_kills: u64,
+    /// Signals made by hosts, or durable in an agent's spool.
+    pub told: u64,
+    /// Distinct signals in the store.
+    pub stored: u64,
+    /// Signals a second, over the whole run.
+    pub signals_per_s: u64,
+    /// Sessions the server welcomed.
+    pub sessions: u64,
+    /// Times that the store held fewer signals after a restart than were acknowledged before the kill.
+    pub acknowledged_missing: u64,
+    /// Damaged places in the agents' spools.
+    pub spool_damaged: u64,
+    /// Signals that an agent counted and was killed before it wrote.
+    pub cut_before_spool: u64,
+}
+
+impl Outcome {
+    /// Every promise that was not kept.
+    #[must_use]
+    pub fn faults(&self) -> Vec<String> {
+        let promises = [
+            (
+                self.told == self.stored,
+                format!("{} signals told, {} stored", self.told, self.stored),
+            ),
+            (
+                self.acknowledged_missing == 0,
+                format!(
+                    "acknowledged signals were missing after {} restarts",
+                    self.acknowledged_missing
+                ),
+            ),
+            (
+                self.spool_damaged == 0,
+                format!("{} damaged places in spools", self.spool_damaged),
+            ),
+            (
+                self.cut_before_spool <= self.agent_kills,
+                format!(
+                    "{} signals never came to a spool in {} kills",
+                    self.cut_before_spool, self.agent_kills
+                ),
+            ),
+        ];
+        promises
+            .into_iter()
+            .filter(|(kept, _)| !kept)
+            .map(|(_, fault)| fault)
+            .collect()
+    }
+}
+
+struct Run {
+    lab: Lab,
+    agents: Vec<AgentProcess>,
+    counts: Vec<Arc<Count>>,
+    chatter: JoinSet<Result<()>>,
+    random: fastrand::Rng,
+    outcome: Outcome,
+}
+
+/// Kills and counts.
+///
+/// # Errors
+/// Something does not come up again.
+pub async fn run(programs: Programs, dir: &Path, options: &Options) -> Result<Outcome> {
+    let seed = options.seed.unwrap_or_else(|| fastrand::u64(..));
+    println!("{} kills, --seed {seed}", options.kills);
+    let mut run = Run::set_up(programs, dir, options, fastrand::Rng::with_seed(seed)).await?;
+    let begun = Instant::now();
+    for kill in 1..=options.kills {
+        run.strike(kill)
+            .await
+            .with_context(|| format!("kill {kill}, --seed {seed}"))?;
+        if kill.is_multiple_of(50) {
+            println!(
+                "{kill} kills, {} signals, {:.0} s",
+                run.told_by_hosts(),
+                begun.elapsed().as_secs_f64()
+            );
+        }
+        if options.seconds > 0 && begun.elapsed().as_secs() >= options.seconds {
+            break;
+        }
+    }
+    run.settle(begun).await
+}
+
+impl Run {
+    async fn set_up(
+        programs: Programs,
+        dir: &Path,
+        options: &Options,
+        random: fastrand::Rng,
+    ) -> Result<Self> {
+        let lab = Lab::set_up(programs, dir).await?;
+        let folders = hosts::enrol(&lab, "chatter", options.hosts).await?;
+        let mut run = Self {
+            agents: Vec::new(),
+            counts: Vec::new(),
+            chatter: JoinSet::new(),
+            random,
+            outcome: Outcome::default(),
+            lab,
+        };
+        for index in 0..options.agents {
+            let script = Script {
+                changes_per_s: 10,
+                ..hosts::script(&format!("agent-{index}"))
+            };
+            run.agents
+                .push(AgentProcess::enrol(&run.lab, &script).await?);
+        }
+        for folder in folders {
+            let count = Arc::new(Count::default());
+            run.counts.push(Arc::clone(&count));
+            let per_s = options.per_s;
+            run.chatter
+                .spawn(async move { chatter::run(&folder, per_s, count).await });
+        }
+        Ok(run)
+    }
+
+    fn sum(&self, of: fn(&Count) -> u64) -> u64 {
+        self.counts.iter().map(|count| of(count)).sum()
+    }
+
+    fn told_by_hosts(&self) -> u64 {
+        self.sum(|count| count.told.load(Relaxed))
+    }
+
+    /// Waits until something was acknowledged since the last start, then for a random moment.
+    async fn strike(&mut self, kill: u64) -> Result<()> {
+        let before = self.sum(|count| count.acknowledged.load(Relaxed));
+        wait_for(
+            "an acknowledgement of the server",
+            Duration::from_secs(30),
+            async || {
+                Ok((self.sum(|count| count.acknowledged.load(Relaxed)) > before).then_some(()))
+            },
+        )
+        .await?;
+        tokio::time::sleep(Duration::from_millis(self.random.u64(0..250))).await;
+        if kill.is_multiple_of(3) && !self.agents.is_empty() {
+            let index = self.random.usize(0..self.agents.len());
+            self.agents[index].kill().await?;
+            self.outcome.agent_kills += 1;
+            return self.agents[index].start();
+        }
+        self.lab.check()?;
+        let acknowledged = self.sum(|count| count.acknowledged.load(Relaxed));
+        self.lab.kill_server().await?;
+        self.outcome.server_kills += 1;
+        self.lab.start_server().await?;
+        let stored = self
+            .lab
+            .client()
+            .status(true)
+            .await?
+            .signals_stored
+            .unwrap_or(0);
+        if stored < acknowledged {
+            self.outcome.acknowledged_missing += 1;
+        }
+        Ok(())
+    }
+
+    async fn settle(mut self, begun: Instant) -> Result<Outcome> {
+        for count in &self.counts {
+            count.quiet.store(true, Relaxed);
+        }
+        for agent in &self.agents {
+            Script {
+                changes_per_s: 0,
+                ..Script::read(&agent.root())?
+            }
+            .write(&agent.root())?;
+        }
+        let seconds = begun.elapsed().as_secs().max(1);
+        let drained = async {
+            while let Some(ended) = self.chatter.join_next().await {
+                ended??;
+            }
+            anyhow::Ok(())
+        };
+        tokio::time::timeout(Duration::from_secs(60), drained)
+            .await
+            .context("hosts do not get rid of their signals")??;
+        let roots: Vec<PathBuf> = self.agents.iter().map(AgentProcess::root).collect();
+        wait_for(
+            "every agent's spool acknowledged",
+            Duration::from_secs(90),
+            async || {
+                let waiting: u64 = roots
+                    .iter()
+                    .map(|root| ringward_agent::status::look(root).signals_waiting)
+                    .sum();
+                Ok((waiting == 0).then_some(()))
+            },
+        )
+        .await?;
+        for agent in &mut self.agents {
+            agent.stop().await?;
+        }
+        self.outcome.told = self.told_by_hosts();
+        for root in &roots {
+            let (durable, damaged) = spooled(root)?;
+            self.outcome.told += durable;
+            self.outcome.spool_damaged += damaged;
+            self.outcome.cut_before_spool += told_so_far(root).saturating_sub(durable);
+        }
+        self.outcome.sessions = self.sum(|count| count.sessions.load(Relaxed));
+        self.outcome.signals_per_s = self.outcome.told / seconds;
+        self.outcome.stored = self
+            .lab
+            .client()
+            .status(true)
+            .await?
+            .signals_stored
+            .context("the server counts no signals")?;
+        self.lab.check()?;
+        self.lab.stop().await?;
+        Ok(self.outcome)
+    }
+}
+
+/// Signals that ever were durable in the spool of a stopped agent, and its damaged places.
+fn spooled(root: &Path) -> Result<(u64, u64)> {
+    let spool = Spool::open(DiskFiles::new(&root.join("spool"))?, u64::MAX)?;
+    let (_, next) = spool.range();
+    if next.0 == 0 {
+        bail!("the spool in {} has no number free", root.display());
+    }
+    Ok((next.0 - 1, spool.losses().damaged))
+}

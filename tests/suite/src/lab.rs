@@ -1,0 +1,218 @@
+//! One real server with its own CA in a folder of its own, and the admin's way to it.
+
+use crate::process::{Programs, Running, outlasting_a_full_disk, output, wait_for};
+use anyhow::{Context as _, Result};
+use ringwardctl::client::Client;
+use ringwardctl::context::Context;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Seconds where a real fleet has minutes and hours: the least that a policy may say.
+pub const POLICY: &str = "soak_s = 1\nheartbeat_s = 1\nsilence_reboot_s = 8\nsilence_s = 8\n\
+    restart_grace_s = 1\nattribution_s = 5\n[caps_per_hour]\nreboots = 50\n[[ring]]\nname = \"all\"\n";
+
+/// A server and what is needed to speak to it.
+pub struct Lab {
+    programs: Programs,
+    dir: PathBuf,
+    context: PathBuf,
+    client: Client,
+    server: Option<Running>,
+}
+
+impl Lab {
+    /// Makes and starts a server in `dir`.
+    ///
+    /// # Errors
+    /// A program cannot be started, or the server does not answer.
+    pub async fn set_up(programs: Programs, dir: &Path) -> Result<Self> {
+        let data = dir.join("server");
+        std::fs::create_dir_all(dir)?;
+        let rings = dir.join("rings.toml");
+        std::fs::write(&rings, POLICY)?;
+        let keys = dir.join("release-keys");
+        output(
+            &programs.path("ringwardctl"),
+            words(["keys", "init", "--dir"], &keys),
+        )
+        .await?;
+        let mut init = words(
+            [
+                "init",
+                "--agent-address",
+                "127.0.0.1:0",
+                "--admin-address",
+                "127.0.0.1:0",
+                "--data",
+            ],
+            &data,
+        );
+        init.extend(words(["--rings"], &rings));
+        init.extend(words(["--release-root"], &keys.join("release-root.json")));
+        output(&programs.path("ringward-server"), init).await?;
+        let context = data.join("admin.context.toml");
+        let server = Some(start(&programs, dir)?);
+        let client = reach(&context).await?;
+        Ok(Self {
+            programs,
+            dir: dir.to_owned(),
+            context,
+            client,
+            server,
+        })
+    }
+
+    /// The folder of everything.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The built programs.
+    #[must_use]
+    pub fn programs(&self) -> &Programs {
+        &self.programs
+    }
+
+    /// The admin's connection.
+    #[must_use]
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// What the server wrote to its log.
+    #[must_use]
+    pub fn server_log(&self) -> String {
+        std::fs::read_to_string(self.dir.join("server.log")).unwrap_or_default()
+    }
+
+    /// The server's process id, while it runs.
+    #[must_use]
+    pub fn server_pid(&self) -> Option<u32> {
+        self.server.as_ref().and_then(Running::pid)
+    }
+
+    /// The server's resident memory in KiB, as the kernel counts it.
+    ///
+    /// # Errors
+    /// The server does not run.
+    pub fn server_rss_kib(&self) -> Result<u64> {
+        let pid = self.server_pid().context("the server does not run")?;
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line
+            .and_then(|line| line.split_whitespace().next())
+            .and_then(|kib| kib.parse().ok());
+        kib.context("the kernel names no VmRSS")
+    }
+
+    /// Runs `ringwardctl` with the admin's context.
+    ///
+    /// # Errors
+    /// It fails; its words are in the error.
+    pub async fn ctl(&self, args: &[&str]) -> Result<String> {
+        let context = [
+            OsString::from("--context"),
+            self.context.as_os_str().to_owned(),
+        ];
+        let args = context.into_iter().chain(args.iter().map(OsString::from));
+        output(&self.programs.path("ringwardctl"), args).await
+    }
+
+    /// A token for so many hosts.
+    ///
+    /// # Errors
+    /// The server refuses.
+    pub async fn token(&self, uses: usize) -> Result<String> {
+        let answer = self
+            .ctl(&[
+                "tokens",
+                "create",
+                "--uses",
+                &uses.to_string(),
+                "-o",
+                "json",
+            ])
+            .await?;
+        let answer: serde_json::Value = serde_json::from_str(&answer)
+            .context("reading the answer of ringwardctl tokens create")?;
+        Ok(answer["token"]
+            .as_str()
+            .context("ringwardctl tokens create printed no token")?
+            .to_owned())
+    }
+
+    /// SIGKILL to the server.
+    ///
+    /// # Errors
+    /// It cannot be waited for.
+    pub async fn kill_server(&mut self) -> Result<()> {
+        match self.server.take() {
+            Some(server) => server.kill().await,
+            None => Ok(()),
+        }
+    }
+
+    /// Starts the server again and waits for its answer.
+    ///
+    /// # Errors
+    /// It does not come up.
+    pub async fn start_server(&mut self) -> Result<()> {
+        self.server = Some(start(&self.programs, &self.dir)?);
+        self.client = reach(&self.context).await?;
+        Ok(())
+    }
+
+    /// Fails where the server has ended by itself.
+    ///
+    /// # Errors
+    /// It ended; its last words are in the error.
+    pub fn check(&mut self) -> Result<()> {
+        self.server.as_mut().map_or(Ok(()), Running::check)
+    }
+
+    /// Ends the server in good order.
+    ///
+    /// # Errors
+    /// It cannot be waited for.
+    pub async fn stop(self) -> Result<()> {
+        match self.server {
+            Some(server) => server.stop(Duration::from_secs(15)).await,
+            None => Ok(()),
+        }
+    }
+}
+
+fn start(programs: &Programs, dir: &Path) -> Result<Running> {
+    let (program, args) = outlasting_a_full_disk(
+        &programs.path("ringward-server"),
+        words(["run", "--data"], &dir.join("server")),
+    );
+    Running::start("ringward-server", &program, args, &dir.join("server.log"))
+}
+
+async fn reach(context: &Path) -> Result<Client> {
+    wait_for(
+        "an answer of the server",
+        Duration::from_secs(30),
+        async || {
+            let context = Context::load(Some(context))?;
+            match Client::connect(&context).await {
+                Ok(client) => Ok(client.status(false).await.is_ok().then_some(client)),
+                Err(_) => Ok(None),
+            }
+        },
+    )
+    .await
+}
+
+/// Words of a command line that end in a path.
+#[must_use]
+pub fn words<const N: usize>(words: [&str; N], path: &Path) -> Vec<OsString> {
+    words
+        .iter()
+        .map(OsString::from)
+        .chain([path.as_os_str().to_owned()])
+        .collect()
+}
