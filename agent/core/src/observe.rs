@@ -44,6 +44,7 @@ impl Machine {
             preparing: self.preparation.observed(),
             attempt: attempt.map(|attempt| self.attempt_observed(attempt)),
             bars: self.ledger.bars.iter().copied().collect(),
+            orders: Default::default(),
         }
     }
 

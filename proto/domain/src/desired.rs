@@ -1,6 +1,7 @@
 //! What the server wants of a host: a level, ordered by (epoch, generation).
 
 use crate::ids::{Epoch, Generation, ReleaseDigest, RolloutId};
+use crate::order::OrdersDesired;
 use crate::time::Millis;
 use crate::version::{PackageName, Version};
 use serde::{Deserialize, Serialize};
@@ -20,6 +21,8 @@ pub struct Desired {
     pub lifted: Vec<ReleaseDigest>,
     /// How often the host says that it lives.
     pub heartbeat: Millis,
+    /// Whether it should be isolated, and what else people want of it.
+    pub orders: OrdersDesired,
 }
 
 /// One release this host should run.

@@ -137,6 +137,10 @@ short_id!(
     /// One release walking the rings (a rollback is one too), written `r-` and 16 hex digits.
     RolloutId, "r"
 );
+short_id!(
+    /// One order of people (or of the server itself) to hosts, written `o-` and 16 hex digits.
+    OrderId, "o"
+);
 bytes_id!(
     /// One kernel lifetime. Linux: the kernel's `boot_id`; Windows: derived from the loader's
     /// BootId and a random id in a volatile registry key. Never derived from a wall clock.

@@ -13,7 +13,9 @@ pub mod ids;
 pub mod ledger;
 pub mod limits;
 pub mod manifest;
+pub mod net;
 pub mod observed;
+pub mod order;
 pub mod report;
 pub mod session;
 pub mod signal;
@@ -24,7 +26,7 @@ pub use absence::Absence;
 pub use audit::{AuditHead, AuditShown};
 pub use desired::{Assignment, AssignmentKind, Desired};
 pub use ids::{
-    AgentStart, BootId, Epoch, Generation, HostId, KeyId, Nonce, ReleaseDigest, RequestId,
+    AgentStart, BootId, Epoch, Generation, HostId, KeyId, Nonce, OrderId, ReleaseDigest, RequestId,
     RingName, RolloutId, Sha256, SignalSeq,
 };
 pub use time::{Millis, Timestamp};

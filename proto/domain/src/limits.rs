@@ -31,3 +31,15 @@ pub const BURNED_MAX: usize = 32;
 pub const HISTORY_MAX: usize = 16;
 /// Bad boots of a trial after which the guard reverts (DESIGN §6).
 pub const BAD_BOOTS_MAX: u32 = 2;
+/// Orders that stand for one host at once, and whose progress it reports.
+pub const ORDERS_MAX: usize = 8;
+/// Entries of a quarantine's allow list.
+pub const ALLOW_MAX: usize = 64;
+/// Paths pinned on one host.
+pub const PINS_MAX: usize = 32;
+/// Endorsements of one order.
+pub const ENDORSEMENTS_MAX: usize = 4;
+/// Hashes that prove a host to be among an order's: one a level of a tree of 2^32 hosts.
+pub const TARGET_PROOF_MAX: usize = 33;
+/// Ways past its isolation that a host reports.
+pub const ESCAPES_MAX: usize = 16;

@@ -2,6 +2,7 @@
 
 use crate::ids::{Nonce, ReleaseDigest, RolloutId};
 use crate::ledger::{FailWhy, NotSwitchedWhy, RevertWhy};
+use crate::order::OrdersObserved;
 use crate::time::Millis;
 use crate::version::{PackageName, Version};
 use serde::{Deserialize, Serialize};
@@ -17,6 +18,9 @@ pub struct Observed {
     pub attempt: Option<AttemptObserved>,
     /// Releases the host itself bars.
     pub bars: Vec<ReleaseDigest>,
+    /// How it stands with its isolation and with each order it was given.
+    #[serde(default)]
+    pub orders: OrdersObserved,
 }
 
 /// One package on the host.

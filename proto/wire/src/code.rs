@@ -9,7 +9,7 @@ use ringward_domain::report::{HoldWhy, RingState, RolloutState, Standing};
 use ringward_domain::session::BeginRefusal;
 use ringward_domain::signal::SignalKind;
 use ringward_domain::{Absence, AssignmentKind};
-use ringward_domain::{host, ledger};
+use ringward_domain::{host, ledger, order};
 
 /// A domain enum with a number on the wire.
 pub(crate) trait Coded: Sized {
@@ -59,6 +59,12 @@ coded!(RefuseWhy = RefuseWhy:
     Signature Manifest Bundle Platform SecurityFloor Expired Barred UnknownHistory LocalPolicy);
 coded!(BeginRefusal = BeginRefusal:
     NoGrant Expired Superseded NotRunning Barred Frozen OtherBoot);
+coded!(order::Once = OnceAct: Reboot Collect);
+coded!(order::Origin = OrderOrigin: Automatic Person TwoPersons BreakGlass);
+coded!(order::UndoneWhy = UndoneWhy: ServerUnreachable Firewall Disk);
+coded!(order::OrderFailure = OrderFailure: System Disk Interrupted);
+coded!(order::OrderRefusal = OrderRefusal:
+    LocalPolicy RateLimit Quorum NotNamed Expired AllowTooWide Unsupported);
 coded!(RolloutState = RolloutState: Running Held Halted Paused Completed Aborted);
 coded!(RingState = RingState: Waiting Open Complete);
 coded!(HoldWhy = HoldWhy: NobodyExposed SiteSilentWithoutControl ReleaseExpired);

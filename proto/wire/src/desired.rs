@@ -23,6 +23,7 @@ impl From<Desired> for pb::Desired {
             bars: bytes(&desired.bars),
             lifted: bytes(&desired.lifted),
             heartbeat_ms: desired.heartbeat.0,
+            orders: crate::order::desired_to_wire(desired.orders),
         }
     }
 }
@@ -46,6 +47,7 @@ impl TryFrom<pb::Desired> for Desired {
             bars: ids("bars", desired.bars, BARS_MAX)?,
             lifted: ids("lifted", desired.lifted, BARS_MAX)?,
             heartbeat: Millis(desired.heartbeat_ms),
+            orders: crate::order::desired_from_wire(desired.orders)?,
         })
     }
 }

@@ -14,6 +14,7 @@ pub mod error;
 pub mod host;
 pub mod merkle;
 pub mod observed;
+mod order;
 pub mod page;
 pub mod policy;
 pub mod release;

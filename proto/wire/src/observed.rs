@@ -23,6 +23,7 @@ impl From<Observed> for pb::Observed {
             preparing: observed.preparing.map(Into::into),
             attempt: observed.attempt.map(Into::into),
             bars: observed.bars.iter().map(|bar| bar.0.to_vec()).collect(),
+            orders: crate::order::observed_to_wire(observed.orders),
         }
     }
 }
@@ -35,6 +36,7 @@ impl TryFrom<pb::Observed> for Observed {
             preparing: maybe("preparing", observed.preparing)?,
             attempt: maybe("attempt", observed.attempt)?,
             bars: ids("bars", observed.bars, BARS_MAX)?,
+            orders: crate::order::observed_from_wire(observed.orders)?,
         })
     }
 }

@@ -42,6 +42,7 @@ fn observed(phase: PhaseObserved) -> Observed {
             phase,
         }),
         bars: vec![ReleaseDigest([0xb3; 32])],
+        orders: Default::default(),
     }
 }
 
@@ -147,6 +148,7 @@ fn from_server() -> Vec<(&'static str, ToAgent)> {
         bars: vec![ReleaseDigest([0xb3; 32])],
         lifted: vec![ReleaseDigest([0xb4; 32])],
         heartbeat: Millis::secs(10),
+        orders: Default::default(),
     };
     let wait = |why| ToAgent::Wait {
         nonce: NONCE,

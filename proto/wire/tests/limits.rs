@@ -205,6 +205,17 @@ fn the_largest_messages_keep_within_a_frame() {
             PACKAGES_MAX
         ],
         bars: vec![vec![1; 32]; BARS_MAX],
+        orders: Some(pb::OrdersObserved {
+            escapes: vec!["e".repeat(LABEL_BYTES_MAX); ESCAPES_MAX],
+            once: vec![
+                pb::OrderObserved {
+                    order: u64::MAX,
+                    state: Some(pb::order_observed::State::Refused(1)),
+                };
+                ORDERS_MAX
+            ],
+            ..pb::OrdersObserved::default()
+        }),
         ..pb::Observed::default()
     };
     let mut large = hello();
@@ -228,7 +239,49 @@ fn the_largest_messages_keep_within_a_frame() {
         ],
         bars: vec![vec![1; 32]; BARS_MAX],
         lifted: vec![vec![1; 32]; BARS_MAX],
+        orders: Some(largest_orders()),
         ..pb::Desired::default()
     };
-    assert!(desired.encoded_len() < session::FRAME_BYTES_MAX);
+    let len = desired.encoded_len();
+    assert!(len < session::FRAME_BYTES_MAX, "{len}");
+}
+
+fn largest_orders() -> pb::OrdersDesired {
+    let warrant = pb::Warrant {
+        origin: 1,
+        not_after_unix_ms: u64::MAX,
+        targets: Some(pb::OrderTargets {
+            count: u64::MAX,
+            root: vec![1; 32],
+            index: u64::MAX,
+            proof: vec![vec![1; 32]; TARGET_PROOF_MAX],
+        }),
+        endorsements: vec![
+            pb::Signature {
+                key: vec![1; 32],
+                signature: vec![1; 64],
+            };
+            ENDORSEMENTS_MAX
+        ],
+    };
+    pb::OrdersDesired {
+        containment: Some(pb::Containment {
+            wanted: Some(pb::containment::Wanted::Quarantined(pb::Quarantine {
+                order: u64::MAX,
+                allow: vec!["tcp/65535@ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff".into(); ALLOW_MAX],
+                life_ms: Some(u64::MAX),
+                warrant: Some(warrant.clone()),
+            })),
+        }),
+        frozen: true,
+        pins: vec!["p".repeat(LABEL_BYTES_MAX); PINS_MAX],
+        once: vec![
+            pb::Order {
+                id: u64::MAX,
+                act: 1,
+                warrant: Some(warrant),
+            };
+            ORDERS_MAX
+        ],
+    }
 }

@@ -104,6 +104,7 @@ fn observed(assignment: &Assignment, phase: Option<PhaseObserved>) -> Observed {
             phase,
         }),
         bars: Vec::new(),
+        orders: Default::default(),
     }
 }
 

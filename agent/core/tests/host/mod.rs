@@ -82,6 +82,7 @@ pub fn desired(generation: u64, n: u8) -> Desired {
         bars: Vec::new(),
         lifted: Vec::new(),
         heartbeat: Millis::secs(10),
+        orders: Default::default(),
     }
 }
 

@@ -14,6 +14,7 @@ use ringward_domain::session::*;
 use ringward_domain::signal::{Signal, SignalKind};
 use ringward_domain::{Absence, AuditHead, AuditShown, Millis, PackageName, Version};
 
+mod orders;
 mod reports;
 pub use reports::*;
 
@@ -210,12 +211,14 @@ pub fn observed() -> BoxedStrategy<Observed> {
         option::of(preparing),
         option::of(attempt),
         vec(release(), 0..4),
+        orders::observed(),
     )
-        .prop_map(|(packages, preparing, attempt, bars)| Observed {
+        .prop_map(|(packages, preparing, attempt, bars, orders)| Observed {
             packages,
             preparing,
             attempt,
             bars,
+            orders,
         })
         .boxed()
 }
@@ -322,9 +325,10 @@ fn desired() -> BoxedStrategy<Desired> {
         vec(release(), 0..4),
         vec(release(), 0..4),
         1..u64::MAX,
+        orders::desired(),
     )
         .prop_map(
-            |((epoch, generation), assignments, bars, lifted, beat)| Desired {
+            |((epoch, generation), assignments, bars, lifted, beat, orders)| Desired {
                 epoch,
                 generation,
                 assignments: assignments
@@ -345,6 +349,7 @@ fn desired() -> BoxedStrategy<Desired> {
                 bars,
                 lifted,
                 heartbeat: Millis(beat),
+                orders,
             },
         )
         .boxed()

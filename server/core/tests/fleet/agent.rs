@@ -171,6 +171,7 @@ impl Agent {
                 }),
             attempt: self.attempt.clone(),
             bars: self.bars.iter().copied().collect(),
+            orders: Default::default(),
         }
     }
 

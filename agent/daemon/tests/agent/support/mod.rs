@@ -206,6 +206,7 @@ impl Server {
                 bars: Vec::new(),
                 lifted: Vec::new(),
                 heartbeat: Millis(200),
+                orders: Default::default(),
             };
             if let Some(push) = &state.push {
                 let _ = push.try_send(Ok(ToAgent::Desired(Box::new(desired.clone())).into()));
