@@ -1,9 +1,9 @@
 //! Places in a network that stay reachable, as people write them.
 
 use crate::ids::IdError;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use serde::{Deserialize, Serialize};
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 /// A network and, where it is narrowed, a port: `10.1.2.3`, `10.0.0.0/8`, `2001:db8::/32`,
