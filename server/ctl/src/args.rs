@@ -351,7 +351,7 @@ pub enum Rollouts {
     },
     /// Show one rollout with its evidence
     Show {
-        /// Id or a unique start of one; the newest where none is named
+        /// Id, a unique start of one, or PACKAGE@VERSION; the newest where none is named
         rollout: Option<String>,
         /// List its hosts
         #[arg(long)]
@@ -365,7 +365,7 @@ pub enum Rollouts {
     },
     /// Follow one rollout until it is over
     Watch {
-        /// Id or a unique start of one; the newest where none is named
+        /// Id, a unique start of one, or PACKAGE@VERSION; the newest where none is named
         rollout: Option<String>,
         /// Follow at most so long, as in 90s, 15m, 2h
         #[arg(long, value_name = "TIME", value_parser = duration)]
@@ -375,7 +375,7 @@ pub enum Rollouts {
     Pause(OnRollout),
     /// Lift a pause or a halt
     Resume {
-        /// Id, or a unique start of one
+        /// Id, a unique start of one, or PACKAGE@VERSION
         rollout: String,
         /// Options of every order.
         #[command(flatten)]
@@ -405,7 +405,7 @@ pub enum Rollouts {
 /// An order for one rollout.
 #[derive(Debug, Args)]
 pub struct OnRollout {
-    /// Id, or a unique start of one
+    /// Id, a unique start of one, or PACKAGE@VERSION
     pub rollout: String,
     /// Options of every order.
     #[command(flatten)]

@@ -76,17 +76,27 @@ pub fn host(text: &str, hosts: &[HostView]) -> Result<HostId, Error> {
     only("host", text, "hosts list", &by_id)
 }
 
-/// The rollout of an id or a unique start of one; the `r-` may be left out.
+/// The rollout of an id or a unique start of one (the `r-` may be left out), else of a version or
+/// `package@version`. Several rollouts of one release, a retry or a way back, are told apart by id.
 ///
 /// # Errors
 /// None or several.
 pub fn rollout(text: &str, rollouts: &[RolloutView]) -> Result<RolloutId, Error> {
     let digits = text.strip_prefix("r-").unwrap_or(text);
-    let found: Vec<_> = rollouts
-        .iter()
-        .filter(|rollout| !text.is_empty() && rollout.id.to_string()[2..].starts_with(digits))
-        .map(|r| (r.id, format!("{} ({} {})", r.id, r.package, r.version)))
-        .collect();
+    let by_id = |r: &RolloutView| !text.is_empty() && r.id.to_string()[2..].starts_with(digits);
+    let of_release = |r: &RolloutView| {
+        text == r.version.as_str()
+            || package_version(text).is_some_and(|(p, v)| p == r.package && v == r.version)
+    };
+    let named = |r: &RolloutView| (r.id, format!("{} ({} {})", r.id, r.package, r.version));
+    let mut found: Vec<_> = rollouts.iter().filter(|r| by_id(r)).map(named).collect();
+    if found.is_empty() {
+        found = rollouts
+            .iter()
+            .filter(|r| of_release(r))
+            .map(named)
+            .collect();
+    }
     only("rollout", text, "rollouts list", &found)
 }
 
@@ -191,6 +201,19 @@ mod tests {
         assert!(rollout("r-0000", &rollouts).is_err());
         assert!(rollout("", &rollouts[..1]).is_err());
         assert!(rollout("r-1", &rollouts).is_err());
+    }
+
+    #[test]
+    fn a_rollout_goes_by_its_release_where_no_id_starts_so() {
+        let mut rollouts = [samples::rollout(0xaa00), samples::rollout(0xbb00)];
+        rollouts[1].version = "9.9".parse().unwrap();
+        assert_eq!(rollout("9.9", &rollouts).unwrap(), rollouts[1].id);
+        let full = format!("{}@9.9", rollouts[1].package);
+        assert_eq!(rollout(&full, &rollouts).unwrap(), rollouts[1].id);
+        assert!(rollout("other@9.9", &rollouts).is_err());
+        rollouts[0].version = rollouts[1].version.clone();
+        let error = rollout("9.9", &rollouts).unwrap_err().render();
+        assert!(error.contains("could be 2"), "{error}");
     }
 
     #[test]
