@@ -1,11 +1,14 @@
 //! What the daemon asks of a host, whatever it is.
 
+use crate::isolation::{IsolationError, Plan};
 use ringward_domain::host::Facts;
 use ringward_domain::manifest::Probe;
 use ringward_domain::signal::SignalDraft;
 use ringward_domain::{Absence, BootId, Millis, PackageName, Timestamp};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::future::Future;
+use std::net::IpAddr;
 
 /// Why the host could not do or tell something.
 #[derive(Debug, thiserror::Error)]
@@ -118,4 +121,37 @@ pub trait Host: Send + Sync + 'static {
     fn gateway_reachable(&self) -> Option<bool>;
     /// Whether the whole system is going down (then a stop of the service is no act of a person).
     fn system_stopping(&self) -> impl Future<Output = bool> + Send;
+    /// Cut this host off but for what the plan permits, in one step, now and in the boots to come;
+    /// or change what it permits.
+    ///
+    /// # Errors
+    /// Nothing changed.
+    fn isolate(&self, plan: &Plan) -> impl Future<Output = Result<(), IsolationError>> + Send {
+        let _ = plan;
+        async {
+            Err(IsolationError::Unsupported {
+                why: "its adapter knows no firewall".to_owned(),
+                next: "update the agent",
+            })
+        }
+    }
+    /// Take the isolation back; everything else stays as it is. Does nothing where there is none.
+    ///
+    /// # Errors
+    /// The host may be isolated still.
+    fn end_isolation(&self) -> impl Future<Output = Result<(), IsolationError>> + Send {
+        async { Ok(()) }
+    }
+    /// Whether rules of ours isolate this host now, whoever loaded them.
+    fn is_isolated(&self) -> impl Future<Output = bool> + Send {
+        async { false }
+    }
+    /// Ways past the isolation that this host has, in words.
+    fn escapes(&self) -> impl Future<Output = Vec<String>> + Send {
+        async { Vec::new() }
+    }
+    /// The resolvers that this host is configured with.
+    fn resolvers(&self) -> BTreeSet<IpAddr> {
+        BTreeSet::new()
+    }
 }

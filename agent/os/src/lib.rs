@@ -6,9 +6,11 @@
 
 pub mod fake;
 pub mod host;
+pub mod isolation;
 #[cfg(target_os = "linux")]
 pub mod linux;
 pub mod marker;
 mod probe;
 
 pub use host::{Host, HostError, HostEvent, StopReason};
+pub use isolation::IsolationError;

@@ -4,16 +4,21 @@ mod collect;
 mod facts;
 
 mod gateway;
+mod isolation;
 pub mod parse;
 
 pub(crate) use facts::hex;
 
 use crate::host::{Host, HostError, HostEvent, StopReason};
+use crate::isolation::{IsolationError, Plan};
 use crate::{marker, probe};
+use isolation::Isolation;
 use ringward_domain::host::{Facts, GuardTier};
 use ringward_domain::manifest::Probe;
 use ringward_domain::{BootId, Millis, PackageName, Timestamp};
 use rustix::time::{ClockId, clock_gettime};
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::Duration;
@@ -52,6 +57,7 @@ pub struct LinuxHost {
     boot_before: Option<BootId>,
     /// What the collectors tell; they start with the first question.
     events: tokio::sync::Mutex<Option<tokio::sync::mpsc::Receiver<HostEvent>>>,
+    isolation: Isolation,
 }
 
 /// Facts of this machine, without taking hold of it.
@@ -81,7 +87,31 @@ impl LinuxHost {
             last_stop_clean,
             boot_before,
             events: tokio::sync::Mutex::default(),
+            isolation: Isolation::new(root, None, boot),
         })
+    }
+
+    /// Use this `nft` instead of the system's.
+    #[must_use]
+    pub fn with_nft(mut self, program: Option<PathBuf>) -> Self {
+        self.isolation = Isolation::new(&self.root, program, self.boot);
+        self
+    }
+
+    async fn next_collected(&self) -> HostEvent {
+        let mut events = self.events.lock().await;
+        let events = events.get_or_insert_with(|| {
+            collect::start(collect::Place {
+                root: self.root.clone(),
+                boot: self.boot,
+                boot_before: self.boot_before,
+            })
+        });
+        match events.recv().await {
+            Some(event) => event,
+            // Every collector said what it lacks and ended.
+            None => std::future::pending().await,
+        }
     }
 }
 
@@ -210,18 +240,9 @@ impl Host for LinuxHost {
     }
 
     async fn next_event(&self) -> HostEvent {
-        let mut events = self.events.lock().await;
-        let events = events.get_or_insert_with(|| {
-            collect::start(collect::Place {
-                root: self.root.clone(),
-                boot: self.boot,
-                boot_before: self.boot_before,
-            })
-        });
-        match events.recv().await {
-            Some(event) => event,
-            // Every collector said what it lacks and ended.
-            None => std::future::pending().await,
+        tokio::select! {
+            event = self.isolation.next_event() => event,
+            event = self.next_collected() => event,
         }
     }
 
@@ -235,6 +256,26 @@ impl Host for LinuxHost {
             // Not known to be a person's act: nothing is announced, the silence deadline stays.
             Err(_) => true,
         }
+    }
+
+    async fn isolate(&self, plan: &Plan) -> Result<(), IsolationError> {
+        self.isolation.close(plan).await
+    }
+
+    async fn end_isolation(&self) -> Result<(), IsolationError> {
+        self.isolation.open().await
+    }
+
+    async fn is_isolated(&self) -> bool {
+        self.isolation.stands().await
+    }
+
+    async fn escapes(&self) -> Vec<String> {
+        isolation::escapes().await
+    }
+
+    fn resolvers(&self) -> BTreeSet<IpAddr> {
+        isolation::resolvers(Path::new("/"))
     }
 }
 

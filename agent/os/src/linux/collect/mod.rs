@@ -14,6 +14,7 @@ mod units;
 mod watcher;
 
 pub(super) use draft::Found;
+pub(super) use watcher::registered;
 
 use super::boottime;
 use crate::host::HostEvent;

@@ -12,7 +12,7 @@ const BUFFER_BYTES: usize = 16 * 1024;
 
 /// Lets the runtime wait for a descriptor.
 #[expect(unsafe_code)]
-pub(super) fn registered(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+pub(in crate::linux) fn registered(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: an `OwnedFd` always names the same open descriptor, and only dropping it closes it; the
     // `AsyncFd` owns it and takes it out of the runtime before that.
     unsafe { AsyncFd::register(fd) }.map_err(io::Error::from)
