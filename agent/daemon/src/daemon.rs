@@ -6,6 +6,7 @@ mod tasks;
 
 pub use start::StartError;
 
+use crate::audit::Witness;
 use crate::config::Settings;
 use crate::counters::Counters;
 use crate::link::{DRAIN, Link, LinkEvent, Tagged, chain};
@@ -17,6 +18,7 @@ use ringward_agent_core::{Event, Machine};
 use ringward_agent_os::{Host, HostEvent, StopReason};
 use ringward_domain::ids::{ReleaseDigest, RolloutId};
 use ringward_domain::manifest::{Manifest, ReleaseRoot};
+use ringward_domain::session::{ToAgent, ToServer};
 use ringward_domain::{Absence, Millis};
 use ringward_guard::{LedgerStore, Slots, SystemFiles};
 use std::collections::VecDeque;
@@ -96,6 +98,7 @@ struct Agent<H> {
     preparing: Option<AbortHandle>,
     probing: Option<AbortHandle>,
     renewal: tasks::Renewal,
+    audit: Witness,
     notifier: Notifier,
     asleep: Millis,
     dropped_told: u64,
@@ -116,7 +119,10 @@ pub async fn run<H: Host>(
 ) -> Result<Ended, StartError> {
     let (mut agent, first) = Agent::start(settings, host, counters, notifier, stop)?;
     agent.notifier.ready();
-    let mut events = VecDeque::new();
+    let untold = agent
+        .audit
+        .untold(agent.host.boot(), Millis(agent.host.boottime().0));
+    let mut events: VecDeque<_> = untold.into_iter().map(Event::Signal).collect();
     if let Flow::PowerLost = agent.carry_out(first, &mut events).await {
         return Ok(Ended::PowerLost);
     }
@@ -206,7 +212,10 @@ impl<H: Host> Agent<H> {
                 events.push_back(Event::NetworkReachable(true));
                 events.push_back(Event::Connected);
             }
-            LinkEvent::Message(message) => events.push_back(Event::Message(message)),
+            LinkEvent::Message(message) => {
+                self.watch_audit(&message, events);
+                events.push_back(Event::Message(message));
+            }
             LinkEvent::Down(why) => {
                 tracing::info!(why, "no session");
                 if self.channel.is_none() {
@@ -217,6 +226,22 @@ impl<H: Host> Agent<H> {
                 self.session_over();
                 events.push_back(Event::Disconnected);
             }
+        }
+    }
+
+    /// Asks once a session for the audit log's head, and checks each one shown.
+    fn watch_audit(&mut self, message: &ToAgent, events: &mut VecDeque<Event>) {
+        match message {
+            ToAgent::Welcome { .. } => {
+                let size = self.audit.known_size();
+                self.send(ToServer::AuditKnown { size }, events);
+            }
+            ToAgent::AuditHead(shown) => {
+                let now = Millis(self.host.boottime().0);
+                let drafts = self.audit.take(shown, self.host.boot(), now);
+                events.extend(drafts.into_iter().map(Event::Signal));
+            }
+            _ => {}
         }
     }
 

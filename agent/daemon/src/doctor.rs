@@ -1,5 +1,6 @@
 //! What stands in the way of this agent, found without changing anything.
 
+use crate::audit::Kept;
 use crate::config::{Adapter, Settings};
 use crate::identity::{self, HostFile, Identity};
 use crate::link::chain;
@@ -63,6 +64,7 @@ pub async fn examine(settings: &Settings) -> Vec<Finding> {
         ),
         slots(state_dir),
         spool(state_dir),
+        audit(state_dir),
         guard(settings.adapter),
     ];
     findings.extend(servers(settings).await);
@@ -99,6 +101,26 @@ fn release_root(state_dir: &Path) -> Finding {
     };
     Finding {
         what: "release root".to_owned(),
+        outcome,
+    }
+}
+
+fn audit(state_dir: &Path) -> Finding {
+    let outcome = match Kept::load(state_dir) {
+        Ok(kept) if kept.forks.is_empty() => Ok(kept.head.map_or_else(
+            || "no head shown yet".to_owned(),
+            |head| format!("{} entries followed", head.size),
+        )),
+        Ok(kept) => Err(format!(
+            "contradicted itself {} times, first after {} entries: ask the server's admins whether \
+             it was restored from a backup",
+            kept.forks.len(),
+            kept.forks[0].known.size
+        )),
+        Err(error) => Err(chain(&error)),
+    };
+    Finding {
+        what: "the server's audit log".to_owned(),
         outcome,
     }
 }

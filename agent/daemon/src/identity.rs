@@ -94,7 +94,7 @@ fn read(path: &Path) -> Result<Vec<u8>, IdentityError> {
 }
 
 /// Write durably, readable by the owner alone.
-fn write_private(path: &Path, bytes: &[u8]) -> Result<(), IdentityError> {
+pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> Result<(), IdentityError> {
     let failed = |source| IdentityError::File {
         doing: "writing",
         path: path.to_owned(),

@@ -5,6 +5,7 @@
 //! host its identity; [`status`] and [`doctor`] look without touching; [`inspect`] reads evidence and
 //! [`rescue`] takes a host back, both without a running agent.
 
+pub mod audit;
 pub mod config;
 pub mod counters;
 pub mod daemon;

@@ -1,5 +1,9 @@
 //! The command line: nouns and verbs.
 
+mod audit;
+
+pub use audit::Audit;
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use ringward_domain::host::{Arch, HostState, Os};
@@ -111,6 +115,9 @@ pub enum Noun {
     StopAll(Order),
     /// Lift the andon
     ResumeAll(Order),
+    /// The audit log: what people and the server did
+    #[command(subcommand)]
+    Audit(Audit),
     /// Which server, and as whom
     #[command(subcommand)]
     Context(ContextVerb),

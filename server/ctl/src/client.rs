@@ -1,5 +1,7 @@
 //! Typed calls of the admin API.
 
+mod audit;
+
 use crate::context::Context;
 use crate::error::Error;
 use ring::rand::SecureRandom;

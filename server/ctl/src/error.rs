@@ -94,6 +94,12 @@ pub enum Error {
         /// What to do next.
         next: String,
     },
+    /// The audit log is not what it should be, or not what it was.
+    #[error("the audit log: {what}")]
+    Audit {
+        /// What does not fit.
+        what: String,
+    },
     /// The command touches many hosts and nobody said yes.
     #[error("nothing was done: this touches {hosts} hosts and was not confirmed")]
     Unconfirmed {
@@ -162,7 +168,10 @@ impl Error {
                 }
                 _ => exit::FAILED,
             },
-            Self::Answer { .. } | Self::File { .. } | Self::Unresolved { .. } => exit::FAILED,
+            Self::Answer { .. }
+            | Self::File { .. }
+            | Self::Unresolved { .. }
+            | Self::Audit { .. } => exit::FAILED,
             Self::Unconfirmed { .. } => exit::UNCONFIRMED,
             Self::Stopped { .. } => exit::HALTED,
             Self::Timeout { .. } => exit::TIMEOUT,
@@ -187,6 +196,11 @@ impl Error {
             Self::Server { status, .. } => return status::next(status).or_else(|| by_code(status)),
             Self::Answer { .. } => "use a ringwardctl as new as the server".into(),
             Self::File { .. } => return None,
+            Self::Audit { .. } => {
+                "find out who could write to the server's store; a server restored \
+                                   from a backup looks the same, and its log says so"
+                    .into()
+            }
             Self::Unconfirmed { .. } => {
                 "look at the list above, then run it again with --yes".into()
             }

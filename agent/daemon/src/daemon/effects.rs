@@ -91,7 +91,7 @@ impl<H: Host> Agent<H> {
         written.is_ok()
     }
 
-    fn send(&mut self, message: ToServer, events: &mut VecDeque<Event>) {
+    pub(super) fn send(&mut self, message: ToServer, events: &mut VecDeque<Event>) {
         if !self.link.send(message) {
             tracing::warn!("the server does not read; the session is closed");
             self.session_over();

@@ -3,6 +3,7 @@
 use super::tasks::Renewal;
 use super::{Agent, RESULTS_MAX};
 use crate::AGENT_VERSION;
+use crate::audit::Witness;
 use crate::config::Settings;
 use crate::counters::Counters;
 use crate::identity::{self, Identity, IdentityError};
@@ -152,6 +153,7 @@ impl<H: Host> Agent<H> {
             spool,
             release_root: identity::release_root(&state_dir)?,
             renewal: Renewal::new(&state_dir),
+            audit: Witness::open(&state_dir),
             state_dir,
             counters,
             link: Link::new(servers, identity.tls, tell_link),

@@ -1,5 +1,6 @@
 //! Carries out what the command line says.
 
+mod audit;
 mod fleet;
 mod keys;
 mod releases;
@@ -36,6 +37,7 @@ pub async fn run(cli: Cli) -> Result<(), Error> {
         Noun::Releases(verb) => releases::run(&session, verb).await,
         Noun::Rings(verb) => rings(&session, verb).await,
         Noun::Rollouts(verb) => rollouts::run(&session, verb).await,
+        Noun::Audit(verb) => audit::run(&session, verb).await,
         Noun::StopAll(order) => session.brake(&order, Action::StopAll).await,
         Noun::ResumeAll(order) => session.order(&order, Action::ResumeAll).await.map(|_| ()),
         Noun::Context(ContextVerb::Show) => context_show(&session).await,

@@ -1,5 +1,6 @@
 //! What people read: pure functions from domain types to text.
 
+pub mod audit;
 pub mod hosts;
 pub mod outcome;
 pub mod releases;

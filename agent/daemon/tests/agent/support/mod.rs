@@ -24,6 +24,7 @@ use ringward_domain::{
     Version,
 };
 use ringward_wire::enrolment::{Certificates, EnrolRequest, Enrolled};
+use ringward_wire::merkle::{Tree, leaf};
 use ringward_wire::pb;
 use ringward_wire::pb::agent_service_server::{AgentService, AgentServiceServer};
 use ringward_wire::token::{EnrolmentToken, Secret, sha256};
@@ -57,6 +58,10 @@ pub struct State {
     pub absent: Vec<Absence>,
     pub hellos: u32,
     pub begun: u32,
+    /// The audit log, as its entries; fewer than one tile.
+    pub audit: Vec<String>,
+    /// Heads that hosts said they keep.
+    pub audit_known: Vec<u64>,
     pub renewals: u32,
     /// How old the certificate of an enrolment claims to be.
     pub certificate_age: Duration,
@@ -106,7 +111,7 @@ impl Server {
         self.state.lock().unwrap()
     }
 
-    fn note(&self, change: impl FnOnce(&mut State)) {
+    pub fn note(&self, change: impl FnOnce(&mut State)) {
         change(&mut self.state());
         self.changed.send_modify(|n| *n += 1);
     }
@@ -247,7 +252,15 @@ impl Server {
                 answers.push(ToAgent::Begun { nonce: begin.nonce });
             }
             ToServer::Absent(absence) => state.absent.push(absence),
-            ToServer::AuditKnown { .. } => {}
+            ToServer::AuditKnown { size } => {
+                state.audit_known.push(size);
+                let mut tree = Tree::default();
+                for entry in &state.audit {
+                    tree.push(leaf(entry.as_bytes()));
+                }
+                let shown = tree.shown(size, &[]).unwrap();
+                answers.push(ToAgent::AuditHead(Box::new(shown)));
+            }
         });
         answers
     }
