@@ -63,6 +63,10 @@ pub enum Action {
     Freeze(HostId),
     /// Undo a freeze.
     Unfreeze(HostId),
+    /// Let a host connect again whose identity two machines had used.
+    UnfenceHost(HostId),
+    /// The host is the machine that another host with its fingerprint was: that one leaves.
+    ReplaceHost(HostId),
     /// Put another ring policy in force (TOML, already parsed and checked by the same code).
     ApplyPolicy(String),
 }

@@ -1,5 +1,6 @@
 //! One host as the server knows it.
 
+use crate::control::Incarnations;
 use ringward_domain::absence::Absence;
 use ringward_domain::host::{Facts, HostState, Labels};
 use ringward_domain::ids::{AgentStart, BootId, ReleaseDigest, RolloutId, Sha256, SignalSeq};
@@ -53,6 +54,15 @@ pub struct HostRecord {
     /// Signals up to and with this seq are durable.
     #[serde(default)]
     pub signals_through: SignalSeq,
+    /// Two machines were seen with its identity: neither gets a session until a person says so.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub fenced: bool,
+    /// A host with the same fingerprint was known when it enrolled: probably the same machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaces: Option<HostId>,
+    /// It leaves when nothing was heard of it for so long.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ephemeral: Option<Millis>,
 }
 
 /// One session with a host.
@@ -64,6 +74,8 @@ pub struct Session {
     pub agent_start: AgentStart,
     /// Boot-time clock of the host, and the fleet clock when it was told.
     pub boottime: (Millis, Timestamp),
+    /// Boot-time clock of the host in its hello.
+    pub opened_at: Millis,
     /// First signal that the host has not spooled yet, as far as known.
     pub next_signal: SignalSeq,
     /// Newest desired state sent in this session, and when.
@@ -85,6 +97,11 @@ pub struct Host {
     pub boots: VecDeque<BootId>,
     /// Heard of last; `None` since the server started.
     pub last_heard: Option<Timestamp>,
+    /// Heard of last before the server started, as far as it was flushed; of a host never heard of
+    /// the server's start.
+    pub heard_before: Timestamp,
+    /// Which boots and agents of it were seen.
+    pub incarnations: Incarnations,
     /// Rollouts it is a member of that are still looked after, oldest first.
     pub rollouts: Vec<RolloutId>,
     /// Rollouts in which it holds a grant or an unresolved exposure.
@@ -113,6 +130,8 @@ impl Host {
             observed,
             boots: VecDeque::new(),
             last_heard: None,
+            heard_before: Timestamp::default(),
+            incarnations: Incarnations::default(),
             rollouts: Vec::new(),
             trials: BTreeSet::new(),
             exposed_until: Timestamp::default(),

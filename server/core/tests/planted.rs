@@ -181,6 +181,7 @@ fn written_before_sent() -> bool {
         labels,
         key,
         pending: false,
+        ephemeral: None,
     };
     control.enrol(enrolment, T0);
     let hello = Hello {

@@ -165,6 +165,7 @@ impl World {
                 labels: Labels::new(),
                 key: Sha256([index as u8; 32]),
                 pending: false,
+                ephemeral: None,
             };
             all.push(running.control.enrol(enrolment, clock));
         }

@@ -28,6 +28,11 @@ pub(super) enum Act {
     Approve(HostId),
     Retire(HostId),
     Freeze(HostId, bool),
+    Unfence(HostId),
+    Replace {
+        old: HostId,
+        new: HostId,
+    },
     Policy(Box<Policy>),
 }
 
@@ -133,6 +138,8 @@ impl Control {
             Action::RetireHost(host) => self.decide_retire(*host),
             Action::Freeze(host) => self.decide_freeze(*host, true),
             Action::Unfreeze(host) => self.decide_freeze(*host, false),
+            Action::UnfenceHost(host) => self.decide_unfence(*host),
+            Action::ReplaceHost(host) => self.decide_replace(*host),
             Action::ApplyPolicy(text) => decide_policy(text),
         }
     }
@@ -158,6 +165,8 @@ impl Control {
             Act::Approve(host) => self.approve(host),
             Act::Retire(host) => self.retire(host),
             Act::Freeze(host, frozen) => self.freeze(host, frozen),
+            Act::Unfence(host) => self.unfence(host),
+            Act::Replace { old, new } => self.replace(old, new),
             Act::Policy(policy) => {
                 self.policy = *policy;
                 self.out.control = true;
@@ -183,6 +192,8 @@ impl Control {
             Action::RetireHost(host) => ("host retire", host.to_string()),
             Action::Freeze(host) => ("host freeze", host.to_string()),
             Action::Unfreeze(host) => ("host unfreeze", host.to_string()),
+            Action::UnfenceHost(host) => ("host unfence", host.to_string()),
+            Action::ReplaceHost(host) => ("host replace", host.to_string()),
             Action::ApplyPolicy(_) => ("policy apply", String::new()),
         };
         let object = outcome

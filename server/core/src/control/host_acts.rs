@@ -9,7 +9,7 @@ use ringward_domain::host::{HostState, Labels};
 use ringward_domain::limits::{LABEL_BYTES_MAX, LABELS_MAX};
 
 impl Control {
-    fn known_host(&self, id: HostId) -> Result<&Host, Refusal> {
+    pub(super) fn known_host(&self, id: HostId) -> Result<&Host, Refusal> {
         let host = self
             .hosts
             .get(&id)
@@ -56,7 +56,7 @@ impl Control {
         Ok((said(summary), Act::Freeze(id, frozen)))
     }
 
-    fn host_changed(&mut self, id: HostId, edit: impl FnOnce(&mut Host)) {
+    pub(super) fn host_changed(&mut self, id: HostId, edit: impl FnOnce(&mut Host)) {
         if let Some(host) = self.hosts.get_mut(&id) {
             edit(host);
         }

@@ -10,6 +10,7 @@ mod desired;
 mod grants;
 mod holds;
 mod host_acts;
+mod identity;
 mod incident;
 mod out;
 mod publish;
@@ -22,6 +23,7 @@ mod signals;
 mod start;
 mod views;
 
+pub use identity::{Incarnations, NotAdmitted};
 pub use publish::Enrolment;
 pub use restore::RestoreError;
 
@@ -68,6 +70,10 @@ pub struct Control {
     by_package: BTreeMap<PackageName, BTreeMap<u64, RolloutId>>,
     requests: BTreeMap<RequestId, RequestRecord>,
     requests_by_number: BTreeMap<u64, RequestId>,
+    /// Newest host of each fingerprint.
+    fingerprints: BTreeMap<u64, HostId>,
+    /// Hosts that leave when they were silent for long enough.
+    ephemeral: BTreeSet<HostId>,
     plan_at: Option<Timestamp>,
     clock_at: Timestamp,
     background: background::Background,
@@ -96,6 +102,8 @@ impl Control {
             by_package: BTreeMap::new(),
             requests: BTreeMap::new(),
             requests_by_number: BTreeMap::new(),
+            fingerprints: BTreeMap::new(),
+            ephemeral: BTreeSet::new(),
             plan_at: None,
             clock_at: now,
             background: background::Background::new(now),

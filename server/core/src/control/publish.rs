@@ -1,14 +1,14 @@
 //! Hosts that enrol and releases that are published. Both were verified at the edge.
 
 use super::Control;
-use crate::event::Effect;
+use crate::event::{Effect, Notice};
 use crate::host::{Host, HostRecord};
 use crate::record::Record;
 use crate::release::ReleaseRecord;
 use ringward_domain::command::Refusal;
 use ringward_domain::host::{Facts, HostState, Labels};
 use ringward_domain::ids::{Sha256, SignalSeq};
-use ringward_domain::{HostId, Timestamp};
+use ringward_domain::{HostId, Millis, Timestamp};
 use std::collections::BTreeSet;
 
 /// A host that got its certificate.
@@ -24,6 +24,8 @@ pub struct Enrolment {
     pub key: Sha256,
     /// Whether it waits for a person's approval.
     pub pending: bool,
+    /// It leaves when nothing was heard of it for so long; `None`: it stays.
+    pub ephemeral: Option<Millis>,
 }
 
 impl Control {
@@ -31,6 +33,7 @@ impl Control {
     pub fn enrol(&mut self, enrolment: Enrolment, now: Timestamp) -> Vec<Effect> {
         self.set_now(now);
         let id = enrolment.host;
+        let facts = enrolment.facts;
         let record = HostRecord {
             id,
             state: if enrolment.pending {
@@ -38,7 +41,6 @@ impl Control {
             } else {
                 HostState::Active
             },
-            facts: enrolment.facts,
             labels: enrolment.labels,
             key: Some(enrolment.key),
             agent_version: String::new(),
@@ -49,6 +51,10 @@ impl Control {
             bars: BTreeSet::new(),
             lifted: BTreeSet::new(),
             signals_through: SignalSeq::default(),
+            fenced: false,
+            replaces: self.same_machine(id, &facts.fingerprint),
+            ephemeral: enrolment.ephemeral,
+            facts,
         };
         match self.hosts.get_mut(&id) {
             Some(host) => host.record.key = record.key,
@@ -59,11 +65,26 @@ impl Control {
                     &id.to_string(),
                     &record.facts.hostname,
                 );
-                self.hosts.insert(id, Host::new(record));
+                self.note_enrolled(record);
             }
         }
         self.out.hosts.insert(id);
         self.finish()
+    }
+
+    fn note_enrolled(&mut self, record: HostRecord) {
+        let id = record.id;
+        self.note_fingerprint(id, &record.facts.fingerprint);
+        if let Some(old) = record.replaces {
+            self.out.notice(Notice::Line(format!(
+                "host {id} has the fingerprint of {old}: `ringwardctl hosts replace {id}` if it is \
+                 the same machine, installed anew"
+            )));
+        }
+        if record.ephemeral.is_some() {
+            self.ephemeral.insert(id);
+        }
+        self.hosts.insert(id, Host::new(record));
     }
 
     /// Adds a release; the same one again changes nothing.

@@ -1,7 +1,7 @@
 //! Going on from what was written down.
 
 use super::Control;
-use crate::host::Host;
+use crate::host::{Host, HostRecord};
 use crate::planted::{Bug, planted};
 use crate::policy::{Policy, PolicyError};
 use crate::record::{ControlRecord, Record};
@@ -9,6 +9,7 @@ use crate::rollout::Rollout;
 use crate::rollout::member::Member;
 use crate::rollout::record::{CohortRecord, RolloutRecord};
 use ringward_domain::Timestamp;
+use ringward_domain::host::HostState;
 use ringward_domain::ids::RolloutId;
 use ringward_domain::report::Standing;
 use std::collections::BTreeMap;
@@ -60,7 +61,7 @@ impl Control {
             match record {
                 Record::Control(record) => control.restore_control(&record)?,
                 Record::Host(record) => {
-                    control.hosts.insert(record.id, Host::new(*record));
+                    control.take_in_host(*record);
                 }
                 Record::Release(record) => {
                     control.releases.insert(record.release, *record);
@@ -112,6 +113,18 @@ impl Control {
         control.want_plan();
         control.plan_when_agents_had_time();
         Ok(control)
+    }
+
+    fn take_in_host(&mut self, record: HostRecord) {
+        if record.state != HostState::Retired {
+            self.note_fingerprint(record.id, &record.facts.fingerprint);
+            if record.ephemeral.is_some() {
+                self.ephemeral.insert(record.id);
+            }
+        }
+        let mut host = Host::new(record);
+        host.heard_before = self.now;
+        self.hosts.insert(host.record.id, host);
     }
 
     fn restore_control(&mut self, record: &ControlRecord) -> Result<(), RestoreError> {

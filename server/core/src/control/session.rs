@@ -19,7 +19,7 @@ impl Control {
         let known = self
             .hosts
             .get(&id)
-            .is_some_and(|host| host.record.state != HostState::Retired);
+            .is_some_and(|host| host.record.state != HostState::Retired && !host.record.fenced);
         if !known || !speaks {
             self.out.close(id);
             return;
@@ -34,6 +34,7 @@ impl Control {
             agent_start: hello.agent_start,
             boottime: (hello.boottime, now),
             next_signal: hello.next_signal,
+            opened_at: hello.boottime,
             sent: None,
             signal_gap: None,
         });
@@ -125,6 +126,9 @@ impl Control {
 
     fn heartbeat(&mut self, id: HostId, beat: Heartbeat) {
         let (now, heartbeat) = (self.now, self.policy.pace.heartbeat);
+        if let Some(host) = self.hosts.get_mut(&id) {
+            host.incarnations.heard(beat.boottime);
+        }
         let Some(session) = self
             .hosts
             .get_mut(&id)

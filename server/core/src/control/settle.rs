@@ -31,6 +31,7 @@ impl Control {
         if clock {
             self.clock_at = now + CLOCK_EVERY;
             self.out.control = true;
+            self.expire_ephemeral();
         }
         if clock || self.plan_at.is_some_and(|at| at <= now) {
             self.plan();

@@ -22,7 +22,7 @@ impl Control {
     pub fn admits(&self, host: HostId) -> bool {
         self.hosts
             .get(&host)
-            .is_some_and(|host| host.record.state != HostState::Retired)
+            .is_some_and(|host| host.record.state != HostState::Retired && !host.record.fenced)
     }
 
     /// SHA-256 of a host's public key as enrolled.
@@ -161,7 +161,7 @@ impl Control {
             labels: host.record.labels.clone(),
             agent_version: host.record.agent_version.clone(),
             connected: host.session.is_some(),
-            last_seen_ms: self.now.since(host.last_heard.unwrap_or_default()),
+            last_seen_ms: self.now.since(host.last_heard.unwrap_or(host.heard_before)),
             observed: host.observed.clone(),
             attention: self.attention(host),
             signals: Vec::new(),
@@ -172,6 +172,19 @@ impl Control {
         let mut lines = Vec::new();
         if host.record.state == HostState::Pending {
             lines.push("waits for approval".to_owned());
+        }
+        if host.record.fenced {
+            lines.push(
+                "fenced: two machines use its identity; `ringward-agent generalize` on the copy, \
+                 then `ringwardctl hosts unfence`"
+                    .to_owned(),
+            );
+        }
+        if let Some(old) = host.record.replaces {
+            lines.push(format!(
+                "has the fingerprint of {old}: the same machine installed anew? `ringwardctl hosts \
+                 replace` says so"
+            ));
         }
         if host.record.frozen {
             lines.push("frozen by a person".to_owned());

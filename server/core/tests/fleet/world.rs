@@ -109,6 +109,7 @@ impl World {
             labels: BTreeMap::new(),
             key: Sha256([0; 32]),
             pending: false,
+            ephemeral: None,
         };
         let effects = self.control.enrol(enrolment, self.now);
         self.apply(effects);
