@@ -1,7 +1,7 @@
 //! Enrolment tokens: the text that a new host is given, and what is kept of it.
 
 use crate::error::DecodeError;
-use crate::field::{clip, labels, malformed, message, text};
+use crate::field::{clip, labels, malformed, message, text, texts};
 use crate::pb;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -19,6 +19,9 @@ pub const PREFIX: &str = "rw1.";
 pub const TEXT_BYTES_MAX: usize = 4096;
 /// Addresses in one token.
 pub const ADDRESSES_MAX: usize = 16;
+
+/// Networks that one token names.
+const NETWORKS_MAX: usize = 16;
 
 /// What proves that a host was invited: 32 random bytes. Never printed; the server keeps its hash.
 #[derive(Clone)]
@@ -145,6 +148,15 @@ pub struct TokenSpec {
     pub labels: Labels,
     /// Whether hosts take part at once, or wait for a person's approval.
     pub approve: bool,
+    /// Hosts that join by it leave when nothing was heard of them for so long; `None`: they stay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ephemeral_ms: Option<Millis>,
+    /// Networks (CIDR) from which hosts may join by it; none: any. At most 16.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub networks: Vec<String>,
+    /// Selector over what the host says of itself (os, arch, hostname); empty: any host.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub only: String,
 }
 
 /// What is kept of a token.
@@ -177,6 +189,9 @@ impl From<TokenSpec> for pb::TokenSpec {
             life_ms: spec.life_ms.0,
             labels: spec.labels,
             approve: spec.approve,
+            ephemeral_ms: spec.ephemeral_ms.map_or(0, |ttl| ttl.0),
+            networks: spec.networks,
+            only: clip(spec.only, REASON_BYTES_MAX),
         }
     }
 }
@@ -195,6 +210,9 @@ impl TryFrom<pb::TokenSpec> for TokenSpec {
             life_ms: Millis(spec.life_ms),
             labels: labels("labels", spec.labels)?,
             approve: spec.approve,
+            ephemeral_ms: (spec.ephemeral_ms > 0).then_some(Millis(spec.ephemeral_ms)),
+            networks: texts("networks", spec.networks, NETWORKS_MAX, LABEL_BYTES_MAX)?,
+            only: text("only", spec.only, REASON_BYTES_MAX)?,
         })
     }
 }

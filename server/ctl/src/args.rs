@@ -1,8 +1,10 @@
 //! The command line: nouns and verbs.
 
 mod audit;
+mod labels;
 
 pub use audit::Audit;
+pub use labels::Labels;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
@@ -170,6 +172,13 @@ pub enum Hosts {
     Freeze(OnHost),
     /// Let a frozen host take changes again
     Unfreeze(OnHost),
+    /// Let a host connect again whose identity two machines had used
+    Unfence(OnHost),
+    /// Say that a host is the machine that another was: it takes its labels, the other leaves
+    Replace(OnHost),
+    /// Labels of many hosts
+    #[command(subcommand)]
+    Labels(Labels),
 }
 
 /// An order for one host.
@@ -199,6 +208,15 @@ pub enum Tokens {
         /// Let hosts wait for a person's approval
         #[arg(long)]
         pending: bool,
+        /// Let each host leave when nothing was heard of it for so long, as in 12h
+        #[arg(long, value_name = "TIME", value_parser = duration)]
+        ephemeral: Option<Millis>,
+        /// Only hosts that connect from this network, as in 10.2.0.0/16
+        #[arg(long, value_name = "CIDR")]
+        network: Vec<String>,
+        /// Only hosts that say so of themselves, as in `os=linux,hostname in (till-1,till-2)`
+        #[arg(long, value_name = "SELECTOR")]
+        only: Option<String>,
         /// Options of every order.
         #[command(flatten)]
         order: Order,

@@ -28,6 +28,7 @@ use tonic::transport::Channel;
 use tonic::{Request, Response, Status, Streaming};
 
 use pb::fleet_service_client::FleetServiceClient;
+use pb::identity_service_client::IdentityServiceClient;
 use pb::policy_service_client::PolicyServiceClient;
 use pb::release_service_client::ReleaseServiceClient;
 use pb::rollout_service_client::RolloutServiceClient;
@@ -149,6 +150,7 @@ macro_rules! service {
 
 impl Client {
     service!(fleet, FleetServiceClient);
+    service!(identity_service, IdentityServiceClient);
     service!(release_service, ReleaseServiceClient);
     service!(rollout_service, RolloutServiceClient);
     service!(policy_service, PolicyServiceClient);
@@ -236,6 +238,14 @@ impl Client {
             Action::RetireHost(id) => ("retiring", fleet.retire_host(on_host(id, act)).await),
             Action::Freeze(id) => ("freezing", fleet.freeze(on_host(id, act)).await),
             Action::Unfreeze(id) => ("unfreezing", fleet.unfreeze(on_host(id, act)).await),
+            Action::UnfenceHost(id) => {
+                let mut hosts = self.identity_service();
+                ("lifting the fence", hosts.unfence(on_host(id, act)).await)
+            }
+            Action::ReplaceHost(id) => {
+                let mut hosts = self.identity_service();
+                ("replacing", hosts.replace(on_host(id, act)).await)
+            }
             Action::ApplyPolicy(policy_toml) => {
                 let order = pb::ApplyPolicyRequest { act, policy_toml };
                 let mut policies = self.policy_service();

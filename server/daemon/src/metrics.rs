@@ -116,6 +116,12 @@ pub struct Metrics {
     pub sessions_replaced: Counter,
     /// Sessions refused or closed because the host is retired.
     pub sessions_revoked: Counter,
+    /// Sessions refused because two machines use the host's identity.
+    pub sessions_fenced: Counter,
+    /// Hellos refused because the host had said newer things since.
+    pub hellos_stale: Counter,
+    /// Flushes of when hosts were heard of that failed.
+    pub heard_unflushed: Counter,
     /// Session messages held back by the rate limit.
     pub messages_delayed: Counter,
     /// Session messages received.
@@ -208,6 +214,9 @@ impl Metrics {
             ("ringward_commits_total", "Batches made durable.", &self.commits),
             ("ringward_commit_failures_total", "Attempts to commit that failed and were tried again.", &self.commit_failures),
             ("ringward_halts_total", "Rollouts halted.", &self.halts),
+            ("ringward_sessions_fenced_total", "Sessions refused because two machines use the host's identity.", &self.sessions_fenced),
+            ("ringward_hellos_stale_total", "Hellos refused because the host had said newer things since.", &self.hellos_stale),
+            ("ringward_heard_unflushed_total", "Flushes of when hosts were heard of that failed.", &self.heard_unflushed),
             ("ringward_enrolled_total", "Hosts enrolled.", &self.enrolled),
             ("ringward_enrolments_refused_total", "Enrolments refused.", &self.enrolments_refused),
             ("ringward_artefact_bytes_sent_total", "Artefact bytes sent.", &self.artefact_bytes_sent),

@@ -2,7 +2,7 @@
 
 use crate::actor::{Actor, Handle, Health, Notes, Start};
 use crate::api::{
-    AgentApi, AuditApi, FleetApi, PolicyApi, ReleaseApi, RolloutApi, Shared, WatchApi,
+    AgentApi, AuditApi, FleetApi, IdentityApi, PolicyApi, ReleaseApi, RolloutApi, Shared, WatchApi,
 };
 use crate::artefacts::Artefacts;
 use crate::audit::AuditLog;
@@ -24,6 +24,7 @@ use ringward_store::{AnyStore, Fence, Key, Store};
 use ringward_wire::pb::agent_service_server::AgentServiceServer;
 use ringward_wire::pb::audit_service_server::AuditServiceServer;
 use ringward_wire::pb::fleet_service_server::FleetServiceServer;
+use ringward_wire::pb::identity_service_server::IdentityServiceServer;
 use ringward_wire::pb::policy_service_server::PolicyServiceServer;
 use ringward_wire::pb::release_service_server::ReleaseServiceServer;
 use ringward_wire::pb::rollout_service_server::RolloutServiceServer;
@@ -262,6 +263,9 @@ async fn restore(
             what: crate::error::chain(&error),
         })?;
     control.wall_clock(unix_ms());
+    for (host, at) in storage::load_heard(&store).await? {
+        control.heard_before(host, at);
+    }
     tracing::info!(records = count, fleet_clock_ms = clock.0, "state restored");
     let (actor, handle) = Actor::new(Start {
         control,
@@ -314,6 +318,10 @@ fn services(shared: &Arc<Shared>, handle: &Handle) -> (Serve, Serve) {
         )
         .add_service(
             WatchServiceServer::new(WatchApi(Arc::clone(shared)))
+                .max_decoding_message_size(admin_bytes),
+        )
+        .add_service(
+            IdentityServiceServer::new(IdentityApi(Arc::clone(shared)))
                 .max_decoding_message_size(admin_bytes),
         )
         .add_service(

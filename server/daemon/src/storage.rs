@@ -5,9 +5,10 @@ use crate::clock::unix_ms;
 use crate::config::{Config, Engine};
 use crate::error::ServerError;
 use crate::pki::random;
+use ringward_domain::{HostId, Timestamp};
 use ringward_server_core::event::AuditEntry;
 use ringward_server_core::record::{Record, RecordKey};
-use ringward_store::{AnyStore, Batch, Committed, Fence, Key, Store, StoreError};
+use ringward_store::{AnyStore, Batch, Committed, Fence, HOST_ATTRIBUTES, Key, Store, StoreError};
 use serde::Serialize;
 use std::sync::Arc;
 use std::time::Duration;
@@ -103,6 +104,49 @@ pub async fn load_records(store: &AnyStore) -> Result<Vec<Record>, ServerError> 
     Ok(records)
 }
 
+/// When each host was heard of last, as far as it was flushed.
+///
+/// # Errors
+/// Where the store fails.
+pub async fn load_heard(store: &AnyStore) -> Result<Vec<(HostId, Timestamp)>, ServerError> {
+    let mut heard = Vec::new();
+    let mut after: Option<Vec<u8>> = None;
+    loop {
+        let page = store
+            .list(HOST_ATTRIBUTES, after.as_deref(), PAGE)
+            .await
+            .map_err(|source| ServerError::Store {
+                doing: "reading when hosts were heard of",
+                source,
+            })?;
+        for (key, value) in &page {
+            let id = key.id.as_slice().try_into().map(u64::from_be_bytes);
+            let at = value.value.as_slice().try_into().map(u64::from_be_bytes);
+            // What cannot be read says nothing; the host's silence counts from the start then.
+            if let (Ok(id), Ok(at)) = (id, at) {
+                heard.push((HostId(id), Timestamp(at)));
+            }
+        }
+        match page.last() {
+            Some((last, _)) if page.len() == PAGE => after = Some(last.id.clone()),
+            _ => return Ok(heard),
+        }
+    }
+}
+
+/// Flushes when hosts were heard of, all of them in one go.
+///
+/// # Errors
+/// Where the store fails.
+pub async fn flush_heard(
+    store: &AnyStore,
+    heard: Vec<(HostId, Timestamp)>,
+) -> Result<(), StoreError> {
+    let rows = heard.into_iter();
+    let rows = rows.map(|(id, at)| (id.0.to_be_bytes().to_vec(), at.0.to_be_bytes().to_vec()));
+    store.put_hosts(rows.collect()).await
+}
+
 /// One line of the audit log as it is stored.
 #[derive(Serialize)]
 struct AuditLine<'a> {
@@ -174,7 +218,7 @@ pub async fn commit(store: &AnyStore, batch: Batch) -> Result<Settled, StoreErro
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use ringward_domain::{HostId, RolloutId};
+    use ringward_domain::RolloutId;
 
     #[test]
     fn record_keys_do_not_collide_and_sort_by_rollout() {

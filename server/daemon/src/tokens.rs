@@ -3,12 +3,16 @@
 
 use crate::clock::unix_ms;
 use crate::storage::{Settled, audit_bytes, batch, commit, to_json};
+use ipnet::IpNet;
 use ringward_domain::command::Refusal;
+use ringward_domain::host::{Facts, Labels};
 use ringward_domain::{HostId, RequestId, Sha256, limits};
 use ringward_server_core::event::AuditEntry;
+use ringward_server_core::selector::Selector;
 use ringward_store::{AnyStore, Fence, Key, Store, StoreError};
 use ringward_wire::token::{Secret, TokenSpec, TokenView};
 use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
 use std::sync::Arc;
 use tokio::sync::Mutex;
 
@@ -21,6 +25,8 @@ const TOKEN_REQUEST: &str = "token-request";
 const USES_MAX: u32 = 1_000_000;
 /// Longest life of a token: a year; a secret that lives longer is a password.
 const LIFE_MS_MAX: u64 = 365 * 86_400_000;
+/// How long an ephemeral host may be silent.
+const EPHEMERAL_MS: std::ops::RangeInclusive<u64> = 60_000..=LIFE_MS_MAX;
 /// Tries against other replicas that spend the same token; in this process spends queue up.
 const TRIES: u32 = 32;
 
@@ -82,6 +88,20 @@ pub enum TokenError {
     /// A person ended it.
     #[error("the enrolment token was revoked; ask for a new one (`ringwardctl tokens create`)")]
     Revoked,
+    /// The host connects from elsewhere.
+    #[error(
+        "the enrolment token is not meant for hosts at {address}; ask for one that names its network"
+    )]
+    Elsewhere {
+        /// Where the host connects from.
+        address: IpAddr,
+    },
+    /// The host is not of those it is meant for.
+    #[error("the enrolment token is only meant for hosts with `{only}`; ask for another one")]
+    NotMeant {
+        /// The token's selector.
+        only: String,
+    },
     /// Every use is taken.
     #[error("the enrolment token is used up; ask for a new one (`ringwardctl tokens create`)")]
     UsedUp,
@@ -272,7 +292,13 @@ impl Tokens {
     ///
     /// # Errors
     /// Where the token cannot be spent, or the store fails.
-    pub async fn spend(&self, secret: &Secret, spender: Sha256) -> Result<Spent, TokenError> {
+    pub async fn spend(
+        &self,
+        secret: &Secret,
+        spender: Sha256,
+        from: IpAddr,
+        facts: &Facts,
+    ) -> Result<Spent, TokenError> {
         let hash = secret.hash();
         let token = key(TOKEN, &hash.0);
         let enrolment = key(ENROLMENT, &[hash.0, spender.0].concat());
@@ -301,6 +327,7 @@ impl Tokens {
                 })?;
                 return Ok(spent(HostId(host), true));
             }
+            meant_for(&record.spec, from, facts)?;
             if record.used >= record.spec.uses {
                 return Err(TokenError::UsedUp);
             }
@@ -334,12 +361,63 @@ fn audit(order: &Order, action: &str, token: &str) -> Vec<u8> {
     })
 }
 
+/// Whether a token is meant for this host, by where it connects from and what it says of itself.
+fn meant_for(spec: &TokenSpec, from: IpAddr, facts: &Facts) -> Result<(), TokenError> {
+    let from = from.to_canonical();
+    // Read when the token was made; what cannot be read now lets nobody in.
+    let within = |network: &String| {
+        network
+            .parse::<IpNet>()
+            .is_ok_and(|net| net.contains(&from))
+    };
+    if !spec.networks.is_empty() && !spec.networks.iter().any(within) {
+        return Err(TokenError::Elsewhere { address: from });
+    }
+    let says = Labels::from([
+        ("os".to_owned(), kebab(&facts.os)),
+        ("arch".to_owned(), kebab(&facts.arch)),
+        ("hostname".to_owned(), facts.hostname.clone()),
+    ]);
+    let fits = |only: &str| {
+        only.parse::<Selector>()
+            .is_ok_and(|only| only.matches(&says))
+    };
+    if !spec.only.is_empty() && !fits(&spec.only) {
+        return Err(TokenError::NotMeant {
+            only: spec.only.clone(),
+        });
+    }
+    Ok(())
+}
+
+/// A value as selectors and files write it.
+fn kebab<T: Serialize>(value: &T) -> String {
+    let text = serde_json::to_value(value).ok();
+    text.and_then(|text| text.as_str().map(str::to_owned))
+        .unwrap_or_default()
+}
+
 fn check_spec(spec: &TokenSpec) -> Result<(), TokenError> {
     if !(1..=USES_MAX).contains(&spec.uses) {
         return Err(invalid("spec.uses", "must be 1 to 1,000,000"));
     }
     if !(1_000..=LIFE_MS_MAX).contains(&spec.life_ms.0) {
         return Err(invalid("spec.life_ms", "must be 1 s to 365 days"));
+    }
+    if let Some(bad) = spec.networks.iter().find(|n| n.parse::<IpNet>().is_err()) {
+        let why = format!("{bad:?} is no network; write it as in 10.2.0.0/16");
+        return Err(invalid("spec.networks", &why));
+    }
+    if let Err(error) = spec.only.parse::<Selector>()
+        && !spec.only.is_empty()
+    {
+        return Err(invalid("spec.only", &error.to_string()));
+    }
+    if spec
+        .ephemeral_ms
+        .is_some_and(|ttl| !EPHEMERAL_MS.contains(&ttl.0))
+    {
+        return Err(invalid("spec.ephemeral_ms", "must be 1 min to 365 days"));
     }
     let too_long = |text: &str| text.len() > limits::LABEL_BYTES_MAX;
     if spec.labels.len() > limits::LABELS_MAX
@@ -367,162 +445,4 @@ fn previous(start: [u8; 8]) -> Option<Vec<u8>> {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-    use crate::pki::random;
-    use crate::storage::LEASE;
-    use ringward_domain::Millis;
-
-    async fn tokens() -> Tokens {
-        let store = AnyStore::mem();
-        let fence = store.lease(LEASE, "test", 0, 1_000).await.unwrap().unwrap();
-        Tokens::new(Arc::new(store), fence)
-    }
-
-    fn order() -> Order {
-        Order {
-            request: RequestId(random()),
-            actor: "ada".to_owned(),
-            reason: "a test".to_owned(),
-            dry_run: false,
-        }
-    }
-
-    fn spec(uses: u32) -> TokenSpec {
-        TokenSpec {
-            uses,
-            life_ms: Millis::hours(1),
-            labels: [("site".to_owned(), "lab".to_owned())].into(),
-            approve: true,
-        }
-    }
-
-    fn fresh_secret() -> Secret {
-        Secret::new(random())
-    }
-
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn of_200_spends_at_once_exactly_one_wins() {
-        let tokens = Arc::new(tokens().await);
-        let secret = fresh_secret();
-        tokens.create(&order(), spec(1), &secret).await.unwrap();
-        let spends: Vec<_> = (0..200)
-            .map(|_| {
-                let (tokens, secret) = (Arc::clone(&tokens), secret.clone());
-                tokio::spawn(async move { tokens.spend(&secret, Sha256(random())).await })
-            })
-            .collect();
-        let mut won = 0;
-        for spend in spends {
-            match spend.await.unwrap() {
-                Ok(_) => won += 1,
-                Err(TokenError::UsedUp) => {}
-                Err(other) => panic!("{other}"),
-            }
-        }
-        assert_eq!(won, 1);
-    }
-
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn two_replicas_of_one_store_spend_no_more_than_there_is() {
-        let first = tokens().await;
-        let second = Tokens::new(Arc::clone(&first.store), first.fence.clone());
-        let secret = fresh_secret();
-        first.create(&order(), spec(5), &secret).await.unwrap();
-        let replicas = [Arc::new(first), Arc::new(second)];
-        let spends: Vec<_> = (0..40)
-            .map(|i| {
-                let (tokens, secret) = (Arc::clone(&replicas[i % 2]), secret.clone());
-                tokio::spawn(async move { tokens.spend(&secret, Sha256(random())).await.is_ok() })
-            })
-            .collect();
-        let mut won = 0;
-        for spend in spends {
-            won += usize::from(spend.await.unwrap());
-        }
-        assert_eq!(won, 5);
-    }
-
-    #[tokio::test]
-    async fn the_same_key_again_is_the_same_host_and_takes_no_use() {
-        let tokens = tokens().await;
-        let secret = fresh_secret();
-        tokens.create(&order(), spec(1), &secret).await.unwrap();
-        let key = Sha256(random());
-        let first = tokens.spend(&secret, key).await.unwrap();
-        let again = tokens.spend(&secret, key).await.unwrap();
-        assert_eq!(first.host, again.host);
-        assert!(again.repeated);
-    }
-
-    #[tokio::test]
-    async fn wrong_expired_and_revoked_tokens_are_refused() {
-        let tokens = tokens().await;
-        let key = Sha256(random());
-        assert!(matches!(
-            tokens.spend(&fresh_secret(), key).await,
-            Err(TokenError::Unknown)
-        ));
-        let secret = fresh_secret();
-        let (view, _) = tokens.create(&order(), spec(1), &secret).await.unwrap();
-        assert!(tokens.revoke(&order(), &view.id).await.unwrap().1);
-        assert!(matches!(
-            tokens.spend(&secret, key).await,
-            Err(TokenError::Revoked)
-        ));
-        assert!(!tokens.revoke(&order(), &view.id).await.unwrap().1);
-        let missing = tokens.revoke(&order(), &"0".repeat(16)).await;
-        assert!(matches!(
-            missing,
-            Err(TokenError::Refused(Refusal::NotFound { .. }))
-        ));
-        let short = TokenSpec {
-            life_ms: Millis(0),
-            ..spec(1)
-        };
-        assert!(
-            tokens
-                .create(&order(), short, &fresh_secret())
-                .await
-                .is_err()
-        );
-    }
-
-    #[tokio::test]
-    async fn a_repeated_order_makes_no_second_token_and_shows_no_secret() {
-        let tokens = tokens().await;
-        let order = order();
-        let (first, made) = tokens
-            .create(&order, spec(3), &fresh_secret())
-            .await
-            .unwrap();
-        assert!(made);
-        let (again, made) = tokens
-            .create(&order, spec(3), &fresh_secret())
-            .await
-            .unwrap();
-        assert!(!made);
-        assert_eq!(first.id, again.id);
-        assert_eq!(tokens.list(&[], 10).await.unwrap().0.len(), 1);
-    }
-
-    #[tokio::test]
-    async fn the_secret_is_nowhere_in_the_store() {
-        let tokens = tokens().await;
-        let secret = fresh_secret();
-        tokens.create(&order(), spec(3), &secret).await.unwrap();
-        tokens.spend(&secret, Sha256(random())).await.unwrap();
-        let hex = Sha256(*secret.expose()).to_string();
-        for kind in [TOKEN, ENROLMENT, TOKEN_REQUEST] {
-            for (key, value) in tokens.store.list(kind, None, 100).await.unwrap() {
-                let text = String::from_utf8_lossy(&value.value).into_owned();
-                assert!(!text.contains(&hex), "{kind}");
-                assert!(
-                    !value.value.windows(32).any(|w| w == secret.expose())
-                        && !key.id.windows(32).any(|w| w == secret.expose())
-                );
-            }
-        }
-    }
-}
+mod tests;

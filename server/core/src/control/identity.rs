@@ -114,6 +114,13 @@ impl Control {
         (Err(NotAdmitted::Fenced), self.finish())
     }
 
+    /// Whether the host's session is of this boot and agent.
+    #[must_use]
+    pub fn is_session_of(&self, id: HostId, boot: BootId, start: AgentStart) -> bool {
+        let session = self.hosts.get(&id).and_then(|host| host.session.as_ref());
+        session.is_some_and(|session| session.boot == boot && session.agent_start == start)
+    }
+
     /// A session that a newer one of the very same boot and agent had replaced still speaks. Its
     /// agent left it before it opened the newer one, so whatever was said on it after that was said
     /// by a second machine.

@@ -1,7 +1,7 @@
 //! Hosts and tokens.
 
-use super::Session;
-use crate::args::{Hosts, OnHost, Order, Tokens};
+use super::{Session, labels};
+use crate::args::{Hosts, Labels, OnHost, Order, Tokens};
 use crate::client::{Client, act};
 use crate::error::Error;
 use crate::resolve;
@@ -49,6 +49,11 @@ pub(super) async fn hosts(session: &Session, verb: Hosts) -> Result<(), Error> {
         Hosts::Retire(on) => order(session, &on, Action::RetireHost).await,
         Hosts::Freeze(on) => order(session, &on, Action::Freeze).await,
         Hosts::Unfreeze(on) => order(session, &on, Action::Unfreeze).await,
+        Hosts::Unfence(on) => order(session, &on, Action::UnfenceHost).await,
+        Hosts::Replace(on) => order(session, &on, Action::ReplaceHost).await,
+        Hosts::Labels(Labels::Import { file, order }) => {
+            labels::import(session, &file, &order).await
+        }
     }
 }
 
@@ -116,6 +121,9 @@ pub(super) async fn tokens(session: &Session, verb: Tokens) -> Result<(), Error>
             life,
             label,
             pending,
+            ephemeral,
+            network,
+            only,
             order,
         } => {
             let spec = TokenSpec {
@@ -123,6 +131,9 @@ pub(super) async fn tokens(session: &Session, verb: Tokens) -> Result<(), Error>
                 life_ms: life,
                 labels: label.into_iter().collect(),
                 approve: !pending,
+                ephemeral_ms: ephemeral,
+                networks: network,
+                only: only.unwrap_or_default(),
             };
             create(session, spec, &order).await
         }

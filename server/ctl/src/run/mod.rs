@@ -3,6 +3,7 @@
 mod audit;
 mod fleet;
 mod keys;
+mod labels;
 mod releases;
 mod rollouts;
 

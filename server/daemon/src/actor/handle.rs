@@ -1,12 +1,11 @@
 //! How the rest of the server reaches the actor.
 
 use super::{Input, Seen, Session, SessionId, WatchHub, What};
-use crate::actor::ConnectRefused;
 use ringward_domain::HostId;
 use ringward_domain::command::{Command, Outcome, Refusal};
 use ringward_domain::host::HostState;
 use ringward_domain::session::{Hello, ToServer};
-use ringward_server_core::control::Enrolment;
+use ringward_server_core::control::{Enrolment, NotAdmitted};
 use ringward_server_core::release::ReleaseRecord;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -98,7 +97,7 @@ impl Handle {
         host: HostId,
         session: Session,
         hello: Box<Hello>,
-    ) -> Result<Result<(), ConnectRefused>, Gone> {
+    ) -> Result<Result<(), NotAdmitted>, Gone> {
         let (reply, answer) = oneshot::channel();
         self.tell(What::Connected {
             host,

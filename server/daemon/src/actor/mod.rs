@@ -12,20 +12,21 @@ mod watch;
 pub use handle::{Ask, Gone, Handle, Health};
 pub use notes::{By, Notes};
 pub use seen::Seen;
-pub use sessions::{ConnectRefused, Session, SessionId};
+pub use sessions::{Session, SessionId};
 pub use watch::WatchHub;
 pub(crate) use watch::is_active;
 
 use crate::clock::{FleetClock, unix_ms};
 use crate::error::ServerError;
 use crate::metrics::Metrics;
+use crate::storage::flush_heard;
 use batch::Work;
 use ringward_domain::command::{Action, Command, Outcome, Refusal};
 use ringward_domain::host::HostState;
 use ringward_domain::report::RolloutState;
 use ringward_domain::session::{Hello, ToServer};
-use ringward_domain::{HostId, ReleaseDigest, RolloutId, Timestamp};
-use ringward_server_core::control::{Control, Enrolment};
+use ringward_domain::{HostId, Millis, ReleaseDigest, RolloutId, Timestamp};
+use ringward_server_core::control::{Control, Enrolment, NotAdmitted};
 use ringward_server_core::event::{Event, Notice};
 use ringward_server_core::release::ReleaseRecord;
 use ringward_store::{AnyStore, Fence};
@@ -34,6 +35,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use watch::Feed;
 
@@ -45,6 +47,10 @@ const LOOK: Duration = Duration::from_millis(250);
 const TURN: Duration = Duration::from_millis(1);
 /// How often the fleet clock is written down while nothing else is.
 const CLOCK_EVERY: Duration = Duration::from_secs(5);
+/// A session that was replaced is listened to for two heartbeats and this.
+const LINGER: Duration = Duration::from_secs(1);
+/// How often it is flushed when hosts were heard of: lists and expiries of hosts are in minutes.
+const HEARD_EVERY: Millis = Millis::secs(60);
 /// How often the lease is renewed: three tries within its life.
 const LEASE_EVERY: Duration = Duration::from_secs(5);
 
@@ -69,7 +75,7 @@ pub enum What {
         /// What it said.
         hello: Box<Hello>,
         /// Whether it may go on; answered when durable.
-        reply: oneshot::Sender<Result<(), ConnectRefused>>,
+        reply: oneshot::Sender<Result<(), NotAdmitted>>,
     },
     /// A message within a session.
     Message {
@@ -137,6 +143,9 @@ pub struct Actor {
     stop: CancellationToken,
     clock_written: Instant,
     lease_renewed: Instant,
+    /// Up to when it was flushed when hosts were heard of.
+    heard_flushed: Timestamp,
+    flushing: Option<JoinHandle<()>>,
 }
 
 /// What an actor starts from.
@@ -170,6 +179,7 @@ impl Actor {
         let health = Arc::new(Health::default());
         let handle = Handle::new(inputs_in, asks_in, hub.clone(), Arc::clone(&health));
         let now = Instant::now();
+        let heard_flushed = start.clock.read();
         let actor = Self {
             control: start.control,
             clock: start.clock,
@@ -188,6 +198,8 @@ impl Actor {
             stop: start.stop,
             clock_written: now,
             lease_renewed: now,
+            heard_flushed,
+            flushing: None,
         };
         (actor, handle)
     }
@@ -223,6 +235,7 @@ impl Actor {
             if !self.settle(work).await? {
                 return Ok(());
             }
+            self.flush_heard(now);
             self.feed_watchers(now);
         }
     }
@@ -269,9 +282,9 @@ impl Actor {
                 hello,
                 reply,
             } => {
-                let admitted = self.admit(host);
+                let admitted = self.admit(host, &hello, now, at, work);
                 if admitted.is_ok() {
-                    self.sessions.open(host, session);
+                    self.open(host, session, &hello);
                     let effects = self.control.handle(Event::Connected { host, hello }, now);
                     work.absorb(effects, at);
                 }
@@ -286,6 +299,11 @@ impl Actor {
             } => {
                 if self.sessions.is_current(host, session) {
                     let effects = self.control.handle(Event::Message { host, message }, now);
+                    work.absorb(effects, at);
+                } else if let ToServer::Heartbeat(beat) = &message
+                    && self.sessions.is_leaving(host, session)
+                {
+                    let effects = self.control.still_speaks(host, beat.boottime, now);
                     work.absorb(effects, at);
                 }
             }
@@ -326,15 +344,41 @@ impl Actor {
     }
 
     /// Whether a host with a valid certificate may have a session.
-    fn admit(&self, host: HostId) -> Result<(), ConnectRefused> {
-        if self.control.admits(host) {
-            return Ok(());
+    fn admit(
+        &mut self,
+        host: HostId,
+        hello: &Hello,
+        now: Timestamp,
+        at: Instant,
+        work: &mut Work,
+    ) -> Result<(), NotAdmitted> {
+        let (admitted, effects) = self.control.admit(host, hello, now);
+        work.absorb(effects, at);
+        match admitted {
+            Ok(()) => {}
+            Err(NotAdmitted::Stale) => self.metrics.hellos_stale.add_one(),
+            Err(NotAdmitted::Fenced) => self.metrics.sessions_fenced.add_one(),
+            Err(NotAdmitted::Unknown | NotAdmitted::Retired) => {
+                self.metrics.sessions_revoked.add_one();
+            }
         }
-        self.metrics.sessions_revoked.add_one();
-        match self.control.host_view(host) {
-            Some(_) => Err(ConnectRefused::Retired),
-            None => Err(ConnectRefused::Unknown),
-        }
+        admitted
+    }
+
+    /// Opens a session. One of the very same boot and agent before it is listened to a while longer:
+    /// an agent left it, a second machine with this identity did not.
+    fn open(&mut self, host: HostId, session: Session, hello: &Hello) {
+        let twice = self
+            .control
+            .is_session_of(host, hello.boot, hello.agent_start);
+        let Some(leaving) = self.sessions.open(host, session, twice) else {
+            return;
+        };
+        let patience = Duration::from_millis(self.control.policy().pace.heartbeat.times(2).0);
+        tokio::spawn(async move {
+            tokio::time::sleep(patience + LINGER).await;
+            leaving.cancel();
+        });
     }
 
     fn command(
@@ -435,6 +479,30 @@ impl Actor {
                 let rollout = self.control.rollout(*id);
                 rollout.is_some_and(|rollout| rollout.spec.release == release)
             })
+    }
+
+    /// Flushes when hosts were heard of, beside the decisions: nothing waits for it.
+    fn flush_heard(&mut self, now: Timestamp) {
+        let busy = self
+            .flushing
+            .as_ref()
+            .is_some_and(|task| !task.is_finished());
+        if busy || now.since(self.heard_flushed) < HEARD_EVERY {
+            return;
+        }
+        let heard = self.control.heard_since(self.heard_flushed);
+        self.heard_flushed = now;
+        if heard.is_empty() {
+            return;
+        }
+        let (store, metrics) = (Arc::clone(&self.store), Arc::clone(&self.metrics));
+        self.flushing = Some(tokio::spawn(async move {
+            if let Err(error) = flush_heard(&store, heard).await {
+                // The next flush has all that is newer.
+                metrics.heard_unflushed.add_one();
+                tracing::warn!(%error, "it is not flushed when hosts were heard of");
+            }
+        }));
     }
 
     fn feed_watchers(&mut self, now: Timestamp) {

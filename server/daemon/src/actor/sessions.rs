@@ -32,21 +32,12 @@ impl SessionId {
     }
 }
 
-/// Why a host with a valid certificate gets no session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum ConnectRefused {
-    /// It left the fleet.
-    #[error("this host was retired; enrol it again with a new token")]
-    Retired,
-    /// The server does not know it.
-    #[error("this server does not know this host; enrol it again with a new token")]
-    Unknown,
-}
-
 /// All sessions, owned by the actor.
 #[derive(Debug)]
 pub(super) struct Sessions {
     by_host: HashMap<HostId, Session>,
+    /// Replaced and still listened to.
+    leaving: HashMap<HostId, SessionId>,
     metrics: Arc<Metrics>,
 }
 
@@ -54,6 +45,7 @@ impl Sessions {
     pub(super) fn new(metrics: Arc<Metrics>) -> Self {
         Self {
             by_host: HashMap::new(),
+            leaving: HashMap::new(),
             metrics,
         }
     }
@@ -62,13 +54,28 @@ impl Sessions {
         self.by_host.len()
     }
 
-    /// Takes a session in; an older one of the host is closed.
-    pub(super) fn open(&mut self, host: HostId, session: Session) {
-        if let Some(old) = self.by_host.insert(host, session) {
-            old.close.cancel();
-            self.metrics.sessions_replaced.add_one();
-        }
+    /// Takes a session in; an older one of the host is closed, or (`linger`) answered, to be closed
+    /// in a while.
+    pub(super) fn open(
+        &mut self,
+        host: HostId,
+        session: Session,
+        linger: bool,
+    ) -> Option<CancellationToken> {
+        let old = self.by_host.insert(host, session);
         self.count();
+        let old = old?;
+        self.metrics.sessions_replaced.add_one();
+        if linger && !old.close.is_cancelled() {
+            self.leaving.insert(host, old.id);
+            return Some(old.close);
+        }
+        old.close.cancel();
+        None
+    }
+
+    pub(super) fn is_leaving(&self, host: HostId, session: SessionId) -> bool {
+        self.leaving.get(&host) == Some(&session)
     }
 
     pub(super) fn is_current(&self, host: HostId, session: SessionId) -> bool {
@@ -78,6 +85,9 @@ impl Sessions {
     /// Forgets a session that ended; `false` where a newer one took its place, or where the actor
     /// closed it and a newer one came since.
     pub(super) fn forget(&mut self, host: HostId, session: SessionId) -> bool {
+        if self.is_leaving(host, session) {
+            self.leaving.remove(&host);
+        }
         let known = match self.by_host.get(&host) {
             Some(current) => current.id == session,
             None => false,
@@ -152,10 +162,10 @@ mod tests {
         let host = HostId(1);
         let (old, _old_inbox) = session();
         let (old_id, old_close) = (old.id, old.close.clone());
-        sessions.open(host, old);
+        sessions.open(host, old, false);
         let (new, mut inbox) = session();
         let new_id = new.id;
-        sessions.open(host, new);
+        sessions.open(host, new, false);
         assert!(old_close.is_cancelled());
         assert!(!sessions.is_current(host, old_id));
         assert!(!sessions.forget(host, old_id));
@@ -171,7 +181,7 @@ mod tests {
         let host = HostId(1);
         let (slow, _inbox) = session();
         let (id, close) = (slow.id, slow.close.clone());
-        sessions.open(host, slow);
+        sessions.open(host, slow, false);
         assert_eq!(sessions.send(host, message()), None);
         assert_eq!(sessions.send(host, message()), None);
         assert_eq!(sessions.send(host, message()), Some(id));

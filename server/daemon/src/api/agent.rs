@@ -1,6 +1,6 @@
 //! What agents call.
 
-use super::{Shared, host, peer, session, token_refused};
+use super::{Shared, host, host_renewing, peer, session, token_refused};
 use crate::artefacts::Reading;
 use crate::clock::unix_ms;
 use crate::error::{ServerError, chain};
@@ -13,6 +13,7 @@ use ringward_server_core::control::Enrolment;
 use ringward_wire::enrolment::{Certificates, EnrolRequest, Enrolled, renewal};
 use ringward_wire::pb::agent_service_server::AgentService;
 use ringward_wire::{pb, status};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -21,6 +22,8 @@ use tonic::{Code, Request, Response, Status, Streaming};
 
 /// How long a download waits for its turn before the host is told to come back.
 const DOWNLOAD_WAIT: Duration = Duration::from_secs(5);
+/// How often a download looks whether its host was revoked: five seconds are promised.
+const REVOKED_LOOK: Duration = Duration::from_secs(2);
 /// Chunks read ahead of a download.
 const READ_AHEAD: usize = 2;
 
@@ -45,7 +48,7 @@ impl AgentService for AgentApi {
         // gets its turn.
         let _over = peer.closing.clone().drop_guard();
         let request = EnrolRequest::try_from(request.into_inner())?;
-        match self.enrol(request).await {
+        match self.enrol(request, address.ip()).await {
             Ok(enrolled) => {
                 self.0.metrics.enrolled.add_one();
                 tracing::info!(%address, host = %enrolled.host, "host enrolled");
@@ -63,9 +66,14 @@ impl AgentService for AgentApi {
         &self,
         request: Request<pb::RenewRequest>,
     ) -> Result<Response<pb::RenewResponse>, Status> {
-        let identity = host(&request, &self.0.metrics)?;
+        let (identity, expired) = host_renewing(&request, &self.0.metrics)?;
+        let over = expired.then(|| peer(&request).map(|peer| peer.closing.clone().drop_guard()));
+        let _over = over.transpose()?;
         self.known(identity.host).await?;
         let wanted = read_request(&renewal(request.into_inner())?)?;
+        if expired {
+            self.check_same_key(&identity, wanted.key_hash()).await?;
+        }
         self.note_key(&identity, wanted.key_hash()).await?;
         let certificates = self.issue(identity.host, &wanted)?;
         tracing::info!(host = %identity.host, "certificate renewed");
@@ -137,9 +145,26 @@ impl AgentService for AgentApi {
         tokio::spawn(async move {
             let _turn = turn;
             let _open = shared.metrics.downloads_open.hold();
-            send_chunks(&shared, reading, &sender).await;
+            tokio::select! {
+                () = send_chunks(&shared, reading, &sender) => {}
+                () = revoked(&shared, identity.host) => {
+                    let cut = Status::permission_denied("this host is not part of the fleet any more");
+                    let _ = sender.try_send(Err(cut));
+                }
+            }
         });
         Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+}
+
+/// Ends when the host is not to be served any more: a download may take hours.
+async fn revoked(shared: &Shared, host: HostId) {
+    loop {
+        tokio::time::sleep(REVOKED_LOOK).await;
+        if shared.handle.ask(move |seen| seen.admits(host)).await != Ok(true) {
+            shared.metrics.sessions_revoked.add_one();
+            return;
+        }
     }
 }
 
@@ -199,12 +224,12 @@ fn internal(error: &ServerError) -> Status {
 }
 
 impl AgentApi {
-    async fn enrol(&self, request: EnrolRequest) -> Result<Enrolled, Status> {
+    async fn enrol(&self, request: EnrolRequest, from: IpAddr) -> Result<Enrolled, Status> {
         let shared = &self.0;
         let wanted = read_request(&request.csr_der)?;
         let spent = shared
             .tokens
-            .spend(&request.secret, wanted.key_hash())
+            .spend(&request.secret, wanted.key_hash(), from, &request.facts)
             .await
             .map_err(token_refused)?;
         tracing::info!(host = %spent.host, token = spent.token, repeated = spent.repeated, "token spent");
@@ -216,6 +241,7 @@ impl AgentApi {
                 labels: spent.spec.labels,
                 key: wanted.key_hash(),
                 pending: !spent.spec.approve,
+                ephemeral: spent.spec.ephemeral_ms,
             })
             .await?;
         let data = shared.data.clone();
@@ -258,6 +284,25 @@ impl AgentApi {
         ))
     }
 
+    /// An expired certificate proves less than a valid one: only the key that the server knows of
+    /// this host may renew it, and only for itself.
+    async fn check_same_key(&self, identity: &HostIdentity, key: Sha256) -> Result<(), Status> {
+        let host = identity.host;
+        let known = self
+            .0
+            .handle
+            .ask(move |seen| seen.control.host_key(host))
+            .await?;
+        if known == Some(identity.key) && key == identity.key {
+            return Ok(());
+        }
+        Err(status::problem(
+            Code::PermissionDenied,
+            "an expired certificate is renewed for the host's own key only",
+            "enrol the host again with a new token",
+        ))
+    }
+
     /// Notes the key of a renewal that is another than before.
     async fn note_key(&self, identity: &HostIdentity, key: Sha256) -> Result<(), Status> {
         if identity.key == key {
@@ -276,6 +321,7 @@ impl AgentApi {
                 labels: view.labels,
                 key,
                 pending: view.state == HostState::Pending,
+                ephemeral: None,
             })
             .await?;
         Ok(())

@@ -3,6 +3,7 @@
 mod agent;
 mod audit;
 mod fleet;
+mod identity;
 mod policy;
 mod release;
 mod rollout;
@@ -12,6 +13,7 @@ mod watch;
 pub use agent::AgentApi;
 pub use audit::AuditApi;
 pub use fleet::FleetApi;
+pub use identity::IdentityApi;
 pub use policy::PolicyApi;
 pub use release::ReleaseApi;
 pub use rollout::RolloutApi;
@@ -85,6 +87,14 @@ fn peer<T>(request: &Request<T>) -> Result<&Peer, Status> {
 fn host<T>(request: &Request<T>, metrics: &Metrics) -> Result<Arc<HostIdentity>, Status> {
     match &peer(request)?.identity {
         Identity::Host(identity) => Ok(Arc::clone(identity)),
+        Identity::Expired(_) => {
+            metrics.calls_unauthenticated.add_one();
+            Err(status::problem(
+                Code::Unauthenticated,
+                "this host's certificate has expired",
+                "a running agent renews it by itself within 180 days; later, enrol it again",
+            ))
+        }
         Identity::None | Identity::Admin(_) => {
             metrics.calls_unauthenticated.add_one();
             Err(status::problem(
@@ -96,11 +106,22 @@ fn host<T>(request: &Request<T>, metrics: &Metrics) -> Result<Arc<HostIdentity>,
     }
 }
 
+/// The host that calls to renew its certificate, which may have expired.
+fn host_renewing<T>(
+    request: &Request<T>,
+    metrics: &Metrics,
+) -> Result<(Arc<HostIdentity>, bool), Status> {
+    match &peer(request)?.identity {
+        Identity::Expired(identity) => Ok((Arc::clone(identity), true)),
+        _ => host(request, metrics).map(|identity| (identity, false)),
+    }
+}
+
 /// The admin who calls.
 fn admin<T>(request: &Request<T>) -> Result<Arc<AdminIdentity>, Status> {
     match &peer(request)?.identity {
         Identity::Admin(identity) => Ok(Arc::clone(identity)),
-        Identity::None | Identity::Host(_) => Err(status::problem(
+        Identity::None | Identity::Host(_) | Identity::Expired(_) => Err(status::problem(
             Code::Unauthenticated,
             "this call needs an admin's certificate",
             "use a context file that `ringward-server init` wrote",
@@ -123,9 +144,12 @@ fn token_refused(error: TokenError) -> Status {
         TokenError::Refused(refusal) => status::refused(&refusal),
         TokenError::Store(error) => store_failed(&error),
         TokenError::Busy | TokenError::Fenced => Status::unavailable(error.to_string()),
-        TokenError::Unknown | TokenError::Expired | TokenError::Revoked | TokenError::UsedUp => {
-            Status::permission_denied(error.to_string())
-        }
+        TokenError::Unknown
+        | TokenError::Elsewhere { .. }
+        | TokenError::NotMeant { .. }
+        | TokenError::Expired
+        | TokenError::Revoked
+        | TokenError::UsedUp => Status::permission_denied(error.to_string()),
     }
 }
 

@@ -1,9 +1,10 @@
 //! One agent session: frames in to the actor, messages out to the host.
 
 use super::Shared;
-use crate::actor::{ConnectRefused, Session, SessionId};
+use crate::actor::{Session, SessionId};
 use ringward_domain::session::{Hello, PROTOCOL, PROTOCOL_MIN, ToAgent, ToServer};
 use ringward_domain::{HostId, Millis};
+use ringward_server_core::control::NotAdmitted;
 use ringward_wire::{pb, status};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -118,12 +119,19 @@ impl Drop for Opening<'_> {
     }
 }
 
-fn refused(why: ConnectRefused) -> Status {
-    status::problem(
-        Code::PermissionDenied,
-        &why.to_string(),
-        "create a token with `ringwardctl tokens create`, then `ringward-agent enroll`",
-    )
+fn refused(why: NotAdmitted) -> Status {
+    let (code, next) = match why {
+        NotAdmitted::Unknown | NotAdmitted::Retired => (
+            Code::PermissionDenied,
+            "create a token with `ringwardctl tokens create`, then `ringward-agent enroll`",
+        ),
+        NotAdmitted::Fenced => (
+            Code::PermissionDenied,
+            "`ringward-agent generalize` on the copy, then `ringwardctl hosts unfence`",
+        ),
+        NotAdmitted::Stale => (Code::Aborted, "nothing: the newer session goes on"),
+    };
+    status::problem(code, &why.to_string(), next)
 }
 
 /// Whether there is a protocol version that both sides speak; the decisions name it in Welcome.

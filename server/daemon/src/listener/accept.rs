@@ -3,6 +3,7 @@
 use super::http::Answer;
 use super::limits::{AddressGate, Ticket};
 use super::{Identity, Peer};
+use crate::clock::unix_ms;
 use crate::config::Limits;
 use crate::error::ServerError;
 use crate::metrics::Metrics;
@@ -168,7 +169,7 @@ impl<A: Answer> Shared<A> {
             }
         };
         let (age, _held) = match identity {
-            Identity::None => (
+            Identity::None | Identity::Expired(_) => (
                 Duration::from_secs(self.limits.unauthenticated_age_s),
                 Some(ticket),
             ),
@@ -223,7 +224,14 @@ impl<A: Answer> Shared<A> {
             return Ok(Identity::None);
         };
         match self.which {
-            Which::Agents => host_identity(leaf).map(|i| Identity::Host(Arc::new(i))),
+            Which::Agents => host_identity(leaf).map(|identity| {
+                let expired = identity.not_after_unix_s < unix_ms() / 1000;
+                let identity = Arc::new(identity);
+                match expired {
+                    true => Identity::Expired(identity),
+                    false => Identity::Host(identity),
+                }
+            }),
             Which::Admins => admin_identity(leaf).map(|i| Identity::Admin(Arc::new(i))),
         }
     }

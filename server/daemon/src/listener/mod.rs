@@ -33,6 +33,8 @@ pub enum Identity {
     None,
     /// A host.
     Host(Arc<HostIdentity>),
+    /// A host whose certificate expired not long ago: may renew it, nothing else.
+    Expired(Arc<HostIdentity>),
     /// A person.
     Admin(Arc<AdminIdentity>),
 }

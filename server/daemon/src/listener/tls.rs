@@ -2,22 +2,31 @@
 //! the intermediate of that listener.
 
 use crate::error::ServerError;
-use crate::pki::{Pki, ServerNames, Which};
+use crate::pki::{Pki, ServerNames, Which, certificate_validity};
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{
-    DigitallySignedStruct, DistinguishedName, Error, RootCertStore, ServerConfig, SignatureScheme,
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, ServerConfig,
+    SignatureScheme,
 };
 use rustls_pki_types::{CertificateDer, UnixTime};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Verifies that the leaf itself was issued by our intermediate, whatever else a client sends along:
 /// chains of a client's own making are not even looked at.
+///
+/// Of hosts a certificate that expired not long ago is let through: it opens the way to a renewal
+/// and to nothing else.
 #[derive(Debug)]
 struct DirectlyIssued {
     inner: Arc<dyn ClientCertVerifier>,
+    expired_s_max: u64,
 }
+
+/// How long an expired certificate may still be renewed.
+const RENEWABLE_S: u64 = 180 * 86_400;
 
 impl ClientCertVerifier for DirectlyIssued {
     fn offer_client_auth(&self) -> bool {
@@ -35,7 +44,19 @@ impl ClientCertVerifier for DirectlyIssued {
         _intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        self.inner.verify_client_cert(end_entity, &[], now)
+        let refused = match self.inner.verify_client_cert(end_entity, &[], now) {
+            Err(error) if self.expired_s_max > 0 && is_expired(&error) => error,
+            verified => return verified,
+        };
+        let Some((_, end_s)) = certificate_validity(end_entity) else {
+            return Err(refused);
+        };
+        if now.as_secs().saturating_sub(end_s) > self.expired_s_max {
+            return Err(refused);
+        }
+        // Everything else about it is verified as of its last second.
+        let end = UnixTime::since_unix_epoch(Duration::from_secs(end_s));
+        self.inner.verify_client_cert(end_entity, &[], end)
     }
     fn verify_tls12_signature(
         &self,
@@ -58,6 +79,15 @@ impl ClientCertVerifier for DirectlyIssued {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.inner.supported_verify_schemes()
     }
+}
+
+fn is_expired(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::InvalidCertificate(
+            CertificateError::Expired | CertificateError::ExpiredContext { .. }
+        )
+    )
 }
 
 /// TLS of the agents' listener: a client certificate is verified where one is shown; every call but
@@ -105,7 +135,13 @@ fn server_config(
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(tls_error("choosing TLS 1.3"))?
-        .with_client_cert_verifier(Arc::new(DirectlyIssued { inner: verifier }))
+        .with_client_cert_verifier(Arc::new(DirectlyIssued {
+            inner: verifier,
+            expired_s_max: match which {
+                Which::Agents => RENEWABLE_S,
+                Which::Admins => 0,
+            },
+        }))
         .with_single_cert(chain, key)
         .map_err(tls_error("using the server certificate"))?;
     config.alpn_protocols = protocols.iter().map(|p| p.to_vec()).collect();

@@ -183,6 +183,7 @@ impl Server {
                     life_ms: 60_000,
                     labels: [("site".to_owned(), "lab".to_owned())].into(),
                     approve: true,
+                    ..pb::TokenSpec::default()
                 }),
             })
             .await
