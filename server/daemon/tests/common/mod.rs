@@ -8,7 +8,7 @@ use ringward_domain::manifest::{Envelope, ReleaseRoot, SIGNING_CONTEXT, Signatur
 use ringward_domain::observed::Observed;
 use ringward_domain::session::{Hello, PROTOCOL, ToAgent, ToServer};
 use ringward_domain::{
-    AgentStart, BootId, Epoch, Generation, HostId, KeyId, Millis, ReleaseDigest, RequestId,
+    AgentStart, BootId, Epoch, Generation, HostId, KeyId, Millis, ReleaseDigest, RequestId, Sha256,
     SignalSeq,
 };
 use ringward_server::config::Engine;
@@ -42,6 +42,9 @@ verify_boot = false
 [[ring]]
 name = "all"
 "#;
+
+/// Bytes of one piece of an upload.
+const PIECE: usize = 64 * 1024;
 
 #[derive(serde::Deserialize)]
 pub struct Context {
@@ -238,29 +241,39 @@ impl Server {
     /// Publishes a release of package `demo` with one small artefact.
     pub async fn publish(&self, version: &str) -> ReleaseDigest {
         let content = format!("content of {version}").into_bytes();
-        let (envelope, digest) = envelope(version, &content);
+        let digest = envelope(version, &content).1;
+        self.publish_content(version, &content).await;
+        digest
+    }
+
+    /// Publishes a release of package `demo` with this artefact.
+    pub async fn publish_content(&self, version: &str, content: &[u8]) -> Sha256 {
+        let (envelope, digest) = envelope(version, content);
         let start = pb::PublishRequest {
             part: Some(pb::publish_request::Part::Start(pb::PublishStart {
                 act: act("a test"),
                 envelope: Some(envelope.into()),
             })),
         };
-        let part = pb::PublishRequest {
+        let sha256 = sha256(content);
+        let part = |(i, data): (usize, &[u8])| pb::PublishRequest {
             part: Some(pb::publish_request::Part::Content(pb::ArtefactPart {
-                sha256: sha256(&content).0.to_vec(),
+                sha256: sha256.0.to_vec(),
                 chunk: Some(pb::ArtefactChunk {
-                    offset: 0,
-                    data: content,
+                    offset: (i * PIECE) as u64,
+                    data: data.to_vec(),
                 }),
             })),
         };
+        let parts: Vec<_> = content.chunks(PIECE).enumerate().map(part).collect();
+        let messages = [start].into_iter().chain(parts);
         let answer = ReleaseServiceClient::new(self.admin().await)
-            .publish(tokio_stream::iter([start, part]))
+            .publish(tokio_stream::iter(messages.collect::<Vec<_>>()))
             .await
             .unwrap()
             .into_inner();
         assert_eq!(answer.release.unwrap().release, digest.0);
-        digest
+        sha256
     }
 }
 
