@@ -54,24 +54,22 @@ impl Incarnations {
     /// Whether a hello is of now; `false`: of the past.
     fn take(&mut self, hello: &Hello) -> bool {
         let said = (hello.boot, hello.agent_start);
-        match self.newest {
-            Some((boot, start, heard)) if (boot, start) == said => {
-                if hello.boottime + ROUNDING < heard {
-                    self.stale += 1;
-                    return false;
-                }
+        let newest = self
+            .newest
+            .map(|(boot, start, heard)| ((boot, start), heard));
+        let stale = match newest {
+            Some((newest, heard)) if newest == said => hello.boottime + ROUNDING < heard,
+            _ => self.past.contains(&said),
+        };
+        if stale {
+            self.stale += 1;
+            return false;
+        }
+        if let Some((left, _)) = newest.filter(|(newest, _)| *newest != said) {
+            self.past.push_back(left);
+            if self.past.len() > PAST_MAX {
+                self.past.pop_front();
             }
-            _ if self.past.contains(&said) => {
-                self.stale += 1;
-                return false;
-            }
-            Some((boot, start, _)) => {
-                self.past.push_back((boot, start));
-                if self.past.len() > PAST_MAX {
-                    self.past.pop_front();
-                }
-            }
-            None => {}
         }
         self.newest = Some((hello.boot, hello.agent_start, hello.boottime));
         true
