@@ -98,6 +98,27 @@ impl Artefacts {
         })
     }
 
+    /// Every whole artefact with its size, by name.
+    ///
+    /// # Errors
+    /// Where the folder cannot be read.
+    pub fn all(&self) -> Result<Vec<(Sha256, u64)>, ServerError> {
+        let reading = |source| ServerError::file("reading the folder", &self.folder)(source);
+        let mut all = Vec::new();
+        for entry in fs::read_dir(&*self.folder).map_err(reading)? {
+            let entry = entry.map_err(reading)?;
+            let name = entry
+                .file_name()
+                .to_str()
+                .and_then(|name| name.parse().ok());
+            if let Some(sha256) = name {
+                all.push((sha256, entry.metadata().map_err(reading)?.len()));
+            }
+        }
+        all.sort_unstable();
+        Ok(all)
+    }
+
     /// Whether it is here.
     pub fn has(&self, sha256: Sha256) -> bool {
         self.path(sha256).is_file()

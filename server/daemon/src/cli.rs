@@ -58,6 +58,29 @@ pub enum Verb {
         /// The release root (JSON, public keys only).
         file: PathBuf,
     },
+    /// Write everything this server is to one file, while it runs or stands still.
+    ///
+    /// The file holds the authority's private keys: keep it as you would keep those.
+    Backup {
+        /// The data directory.
+        #[arg(long)]
+        data: PathBuf,
+        /// File to write; must not exist.
+        #[arg(long)]
+        to: PathBuf,
+    },
+    /// Make a data directory from a backup: paused, under a raised epoch, every token dead.
+    ///
+    /// Hosts that were enrolled after the backup are not known any more and enrol again. Hosts whose
+    /// audit head is newer than the backup report that the log was taken back, as they should.
+    Restore {
+        /// Directory to make; must not exist or be empty.
+        #[arg(long)]
+        data: PathBuf,
+        /// The backup.
+        #[arg(long)]
+        from: PathBuf,
+    },
     /// Look a data directory over; the server must not be running.
     Doctor {
         /// The data directory.

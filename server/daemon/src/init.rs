@@ -138,7 +138,7 @@ pub fn init(options: &InitOptions) -> Result<Initialised, ServerError> {
     })
 }
 
-fn refuse_existing(data: &DataDir) -> Result<(), ServerError> {
+pub(crate) fn refuse_existing(data: &DataDir) -> Result<(), ServerError> {
     let root = data.root();
     let occupied = match std::fs::read_dir(root) {
         Ok(mut entries) => entries.next().is_some(),

@@ -9,6 +9,7 @@ pub mod actor;
 pub mod api;
 pub mod artefacts;
 pub mod audit;
+pub mod backup;
 pub mod clock;
 pub mod config;
 pub mod data_dir;

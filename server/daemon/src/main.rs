@@ -1,11 +1,13 @@
-//! `ringward-server`: `init`, `run`, `login`, `trust-root`, `doctor`.
+//! `ringward-server`: `init`, `run`, `login`, `trust-root`, `backup`, `restore`, `doctor`.
 
 mod cli;
 
 use clap::Parser;
 use cli::{Cli, Verb};
+use ringward_server::backup::Restored;
 use ringward_server::{Config, DataDir, InitOptions, ServerError, chain};
 use std::io::IsTerminal;
+use std::path::Path;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -66,6 +68,17 @@ fn carry_out(verb: Verb) -> Result<ExitCode, ServerError> {
                 root.keys.len()
             );
         }
+        Verb::Backup { data, to } => {
+            let lines = backup(&Config::load(DataDir::new(data))?, &to)?;
+            println!(
+                "wrote {lines} lines to {}, readable by its owner only",
+                to.display()
+            );
+        }
+        Verb::Restore { data, from } => {
+            let restored = restore(&DataDir::new(&data), &from)?;
+            println!("{}", restored.words(&data));
+        }
         Verb::Doctor { data } => {
             let findings = ringward_server::doctor(&Config::load(DataDir::new(data))?);
             println!("{findings}");
@@ -75,6 +88,16 @@ fn carry_out(verb: Verb) -> Result<ExitCode, ServerError> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+#[tokio::main]
+async fn backup(config: &Config, to: &Path) -> Result<u64, ServerError> {
+    ringward_server::backup::take(config, to).await
+}
+
+#[tokio::main]
+async fn restore(data: &DataDir, from: &Path) -> Result<Restored, ServerError> {
+    ringward_server::backup::restore(data, from).await
 }
 
 #[tokio::main]

@@ -6,6 +6,7 @@ use crate::api::{
 };
 use crate::artefacts::Artefacts;
 use crate::audit::AuditLog;
+use crate::backup;
 use crate::clock::{FleetClock, unix_ms};
 use crate::config::{Config, ListenerFile};
 use crate::data_dir::{check_private, create_private_dir, read_bounded, write_whole};
@@ -158,6 +159,14 @@ pub async fn start_on(config: Config, store: Arc<AnyStore>) -> Result<Running, S
         let dashboard = web::Dashboard::new(tcp, address, admins.clone(), data, stop.child_token());
         tasks.spawn(dashboard.run(tasks.clone()));
     }
+    let backups = backup::listen(
+        &config.data,
+        &shared.store,
+        &shared.artefacts,
+        &handle,
+        stop.child_token(),
+    )?;
+    tasks.spawn(backups);
     listener(Which::Agents, agents_tcp, agents_tls, agents);
     listener(Which::Admins, admins_tcp, admins_tls, admins);
     write_addresses(&config, &addresses)?;

@@ -16,7 +16,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use tokio::sync::Mutex;
 
-const TOKEN: &str = "token";
+const TOKEN: &str = KIND;
+/// Kind of tokens in the store.
+pub(crate) const KIND: &str = "token";
 /// Which key took a use of which token, and the host it became: repeated, it gets the same answer.
 const ENROLMENT: &str = "enrolment";
 /// Which token a command made: repeated, it makes no second one.
@@ -126,6 +128,18 @@ pub struct Tokens {
     fence: Fence,
     /// Spends of this process one after another: they check the same keys.
     spending: Mutex<()>,
+}
+
+/// A stored token as it stands after a restore: dead. A use that was taken after the backup would be
+/// there again. What cannot be read stays as it is: nobody can spend it.
+pub(crate) fn revoked(value: &[u8]) -> Vec<u8> {
+    match read(value) {
+        Ok(record) => to_json(&TokenRecord {
+            revoked: true,
+            ..record
+        }),
+        Err(_) => value.to_vec(),
+    }
 }
 
 /// Who orders, under which id and why.

@@ -55,6 +55,14 @@ impl Store for AnyStore {
         on_either!(self, store => store.list(kind, after, limit))
     }
 
+    async fn list_all(
+        &self,
+        after: Option<&Key>,
+        limit: usize,
+    ) -> Result<Vec<(Key, Versioned)>, StoreError> {
+        on_either!(self, store => store.list_all(after, limit))
+    }
+
     async fn commit(&self, batch: Batch) -> Result<Committed, StoreError> {
         on_either!(self, store => store.commit(batch))
     }

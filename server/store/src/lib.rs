@@ -34,6 +34,17 @@ pub struct Key {
     pub id: Vec<u8>,
 }
 
+impl Key {
+    /// A key whose kind was read from outside the program, as a restore does.
+    ///
+    /// # Errors
+    /// More kinds than a program could know.
+    pub fn read(kind: &str, id: Vec<u8>) -> Result<Self, StoreError> {
+        let kind = kinds::intern(kind.as_bytes())?;
+        Ok(Self { kind, id })
+    }
+}
+
 /// A value with its version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Versioned {
@@ -158,6 +169,13 @@ pub trait Store: Send + Sync + 'static {
         &self,
         kind: &'static str,
         after: Option<&[u8]>,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<(Key, Versioned)>, StoreError>> + Send;
+    /// A page of every kind in order of kind and id, after `after` (exclusive), at most `limit`: what
+    /// a backup reads.
+    fn list_all(
+        &self,
+        after: Option<&Key>,
         limit: usize,
     ) -> impl Future<Output = Result<Vec<(Key, Versioned)>, StoreError>> + Send;
     /// One-shot, all or nothing; answers after it is durable.

@@ -209,6 +209,19 @@ impl Store for Mem {
             .collect())
     }
 
+    async fn list_all(
+        &self,
+        after: Option<&Key>,
+        limit: usize,
+    ) -> Result<Vec<(Key, Versioned)>, StoreError> {
+        let start = after.map_or(Bound::Unbounded, |key| Bound::Excluded(key.clone()));
+        let state = self.state();
+        let rows = state.values.range((start, Bound::Unbounded)).take(limit);
+        Ok(rows
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect())
+    }
+
     async fn commit(&self, batch: Batch) -> Result<Committed, StoreError> {
         let prepared = Prepared::new(batch)?;
         let committed = self.state().commit(prepared);

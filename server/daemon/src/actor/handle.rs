@@ -133,6 +133,19 @@ impl Handle {
         let _ = self.tell(What::Disconnected { host, session }).await;
     }
 
+    /// Lets the decisions stand still until what is answered is dropped, a minute at most: nothing
+    /// of theirs is written meanwhile.
+    ///
+    /// # Errors
+    /// Where the server stops.
+    pub async fn hold(&self) -> Result<oneshot::Sender<()>, Gone> {
+        let (release, released) = oneshot::channel();
+        let (held, holding) = oneshot::channel();
+        self.tell(What::Hold { held, released }).await?;
+        holding.await.map_err(|_| Gone)?;
+        Ok(release)
+    }
+
     /// Takes a host in.
     ///
     /// # Errors

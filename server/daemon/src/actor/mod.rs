@@ -51,6 +51,8 @@ const CLOCK_EVERY: Duration = Duration::from_secs(5);
 const LINGER: Duration = Duration::from_secs(1);
 /// How often it is flushed when hosts were heard of: lists and expiries of hosts are in minutes.
 const HEARD_EVERY: Millis = Millis::secs(60);
+/// Longest time that a backup may hold the decisions.
+const HOLD_MAX: Duration = Duration::from_secs(60);
 /// How often the lease is renewed: three tries within its life.
 const LEASE_EVERY: Duration = Duration::from_secs(5);
 
@@ -92,6 +94,13 @@ pub enum What {
         host: HostId,
         /// Which.
         session: SessionId,
+    },
+    /// Everything before this is durable; nothing more is decided until `released`.
+    Hold {
+        /// Told when it is so.
+        held: oneshot::Sender<()>,
+        /// Dropped or sent to go on.
+        released: oneshot::Receiver<()>,
     },
     /// A token was spent for this host; answers how it stands when durable.
     Enrol {
@@ -146,6 +155,8 @@ pub struct Actor {
     /// Up to when it was flushed when hosts were heard of.
     heard_flushed: Timestamp,
     flushing: Option<JoinHandle<()>>,
+    /// Somebody copies what is written: nothing is, until this is released.
+    hold: Option<oneshot::Receiver<()>>,
 }
 
 /// What an actor starts from.
@@ -200,6 +211,7 @@ impl Actor {
             lease_renewed: now,
             heard_flushed,
             flushing: None,
+            hold: None,
         };
         (actor, handle)
     }
@@ -236,6 +248,12 @@ impl Actor {
                 return Ok(());
             }
             self.flush_heard(now);
+            if let Some(released) = self.hold.take() {
+                // Questions are answered meanwhile; the fleet clock loses what is above its step.
+                let _ = self
+                    .answering(tokio::time::timeout(HOLD_MAX, released))
+                    .await;
+            }
             self.feed_watchers(now);
         }
     }
@@ -312,6 +330,12 @@ impl Actor {
                     let effects = self.control.handle(Event::Disconnected { host }, now);
                     work.absorb(effects, at);
                 }
+            }
+            What::Hold { held, released } => {
+                self.hold = Some(released);
+                work.reply(move || {
+                    let _ = held.send(());
+                });
             }
             What::Enrol { enrolment, reply } => {
                 let host = enrolment.host;

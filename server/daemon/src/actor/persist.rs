@@ -121,7 +121,7 @@ impl Actor {
     }
 
     /// Waits for something and answers questions meanwhile.
-    async fn answering<T>(&mut self, work: impl Future<Output = T>) -> T {
+    pub(super) async fn answering<T>(&mut self, work: impl Future<Output = T>) -> T {
         let mut work = pin!(work);
         loop {
             let ask: Ask = tokio::select! {

@@ -27,7 +27,7 @@ pub use disk::{Disk, OsDisk};
 use self::folder::Folder;
 use self::group::{Answer, TRIM_ROWS, Work};
 use self::rows::{
-    AUDIT, CHANGE, COUNTERS_ROW, SIGNAL, key_from, kind_end, number, number_row, pair_row,
+    AUDIT, CHANGE, COUNTERS_ROW, SIGNAL, VALUE, key_from, kind_end, number, number_row, pair_row,
     table_end, value_row,
 };
 use self::state::Counters;
@@ -244,6 +244,23 @@ impl Store for Sled {
             view.scan(start, &kind_end(kind), limit, |look, (row, stored)| {
                 let id = row[kind.len() + 2..].to_vec();
                 Ok((Key { kind, id }, versioned(look, stored)?))
+            })
+        })
+        .await
+    }
+
+    async fn list_all(
+        &self,
+        after: Option<&Key>,
+        limit: usize,
+    ) -> Result<Vec<(Key, Versioned)>, StoreError> {
+        let start = match after {
+            Some(after) => next_row(value_row(after.kind, &after.id)),
+            None => vec![VALUE],
+        };
+        self.read(move |view| {
+            view.scan(start, &table_end(VALUE), limit, |look, (row, stored)| {
+                Ok((key_from(&row[1..])?, versioned(look, stored)?))
             })
         })
         .await
