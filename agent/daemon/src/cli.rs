@@ -1,13 +1,13 @@
 //! The command line.
 
 use clap::{Args, Parser, Subcommand};
-use ringward_agent::config::{Adapter, DEFAULT_PATH, File, Settings};
+use ringward_agent::config::{Adapter, File, Settings};
 use ringward_agent::counters::Counters;
-use ringward_agent::notify::Notifier;
 use ringward_agent::rescue::RescueError;
 use ringward_agent::{daemon, doctor, enroll, error_chain, inspect, rescue, scripted, status};
 use ringward_agent_os::fake::ScriptedHost;
-use ringward_agent_os::linux::LinuxHost;
+use ringward_agent_os::machine::Notifier;
+use ringward_agent_os::machine::{self, Machine, places};
 use ringward_agent_os::{Host, HostError};
 use ringward_domain::host::{Facts, HostState};
 use std::fmt;
@@ -15,7 +15,6 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 
@@ -39,7 +38,7 @@ enum Verb {
         #[command(flatten)]
         token: Token,
     },
-    /// Run the agent; ends on SIGTERM or SIGINT.
+    /// Run the agent; ends when the service manager or a person asks it to (SIGTERM, Ctrl-C).
     Run {
         #[command(flatten)]
         place: Place,
@@ -94,7 +93,7 @@ enum Verb {
 pub(crate) fn is_parse_child() -> bool {
     std::env::args_os()
         .nth(1)
-        .is_some_and(|verb| verb == ringward_agent_os::linux::parse::VERB)
+        .is_some_and(|verb| verb == ringward_agent_os::parse::VERB)
 }
 
 /// Something could not be read.
@@ -105,7 +104,7 @@ const EXIT_NOTHING: u8 = 4;
 /// Where settings and state are.
 #[derive(Debug, Args)]
 struct Place {
-    /// Settings file [default: /etc/ringward/agent.toml, where it is there].
+    /// Settings file [default: /etc/ringward/agent.toml or %ProgramData%\Ringward\agent.toml, where it is there].
     #[arg(long)]
     config: Option<PathBuf>,
     /// State folder; wins over the settings.
@@ -141,12 +140,12 @@ impl fmt::Display for Failure {
     }
 }
 
-/// Log lines on stderr, where journald takes them up; it has times of its own.
-pub(crate) fn log_to_stderr() {
+/// Log lines where people look for them on this OS.
+pub(crate) fn log() {
     let filter = EnvFilter::try_from_env("RINGWARD_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(machine::log_writer)
         // A line lost to a full disk must not become a panic of whoever wrote it.
         .log_internal_errors(false)
         .without_time()
@@ -158,7 +157,7 @@ impl Place {
     fn settings(self) -> Result<Settings, Failure> {
         let file = match self.config {
             Some(path) => File::read(&path)?,
-            None if Path::new(DEFAULT_PATH).exists() => File::read(Path::new(DEFAULT_PATH))?,
+            None if places::settings().exists() => File::read(&places::settings())?,
             None => File::default(),
         };
         Ok(file.merge(self.state_dir).validate()?)
@@ -197,7 +196,7 @@ pub(crate) async fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Verb::Enroll { place, token } => enroll(place.settings()?, token.read()?).await,
         Verb::Run { place } => {
             let settings = place.settings()?;
-            let stop = stop_on_signal()?;
+            let stop = machine::stop_requested()?;
             run_agent(&settings, stop).await?;
             Ok(ExitCode::SUCCESS)
         }
@@ -282,7 +281,7 @@ fn facts(settings: &Settings) -> Result<Facts, HostError> {
         }
     })?;
     match settings.adapter {
-        Adapter::Linux => Ok(ringward_agent_os::linux::facts()),
+        Adapter::Machine => Ok(machine::facts()),
         Adapter::Scripted => Ok(ScriptedHost::open(&settings.state_dir)?.facts()),
     }
 }
@@ -293,26 +292,10 @@ async fn run_agent(settings: &Settings, stop: watch::Receiver<bool>) -> Result<(
         Adapter::Scripted => {
             scripted::run(settings, counters, Notifier::of_service, stop).await?;
         }
-        Adapter::Linux => {
-            let host = Arc::new(LinuxHost::open(&settings.state_dir)?);
+        Adapter::Machine => {
+            let host = Arc::new(Machine::open(&settings.state_dir)?);
             daemon::run(settings, host, counters, Notifier::of_service(), stop).await?;
         }
     }
     Ok(())
-}
-
-fn stop_on_signal() -> Result<watch::Receiver<bool>, Failure> {
-    let (stop, stopped) = watch::channel(false);
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        stop.send_replace(true);
-        // The sender lives on, so that nobody takes its end for another stop.
-        std::future::pending::<()>().await;
-    });
-    Ok(stopped)
 }

@@ -1,12 +1,10 @@
 //! `agent.toml`: read as written ([`File`]), completed ([`Merged`]), checked ([`Settings`]). An error
 //! names the field and what would do; an unknown key is one.
 
+use ringward_agent_os::machine::places;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
-/// Where the file is looked for without `--config`.
-pub const DEFAULT_PATH: &str = "/etc/ringward/agent.toml";
-const DEFAULT_STATE_DIR: &str = "/var/lib/ringward-agent";
 const SPOOL_MIB_DEFAULT: u64 = 16;
 
 /// Why the settings are unusable.
@@ -66,8 +64,9 @@ pub struct SpoolFile {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Adapter {
-    /// This Linux machine.
-    Linux,
+    /// The machine this runs on.
+    #[serde(alias = "linux", alias = "windows")]
+    Machine,
     /// A scripted machine inside the process, for demo and tests.
     Scripted,
 }
@@ -116,8 +115,8 @@ impl File {
         Merged {
             state_dir: state_dir
                 .or(self.state_dir)
-                .unwrap_or_else(|| PathBuf::from(DEFAULT_STATE_DIR)),
-            adapter: self.adapter.unwrap_or(Adapter::Linux),
+                .unwrap_or_else(places::state_dir),
+            adapter: self.adapter.unwrap_or(Adapter::Machine),
             servers: self.servers.unwrap_or_default(),
             spool_mib: self.spool.size_mib.unwrap_or(SPOOL_MIB_DEFAULT),
         }
@@ -197,8 +196,8 @@ mod tests {
     #[test]
     fn an_empty_file_gives_the_defaults() {
         let settings = settings("").unwrap();
-        assert_eq!(settings.state_dir, Path::new(DEFAULT_STATE_DIR));
-        assert_eq!(settings.adapter, Adapter::Linux);
+        assert_eq!(settings.state_dir, places::state_dir());
+        assert_eq!(settings.adapter, Adapter::Machine);
         assert_eq!(settings.spool_bytes_max, 16 * 1024 * 1024);
     }
 

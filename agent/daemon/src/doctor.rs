@@ -5,6 +5,7 @@ use crate::config::{Adapter, Settings};
 use crate::identity::{self, HostFile, Identity};
 use crate::link::chain;
 use crate::spool::{DiskFiles, Spool};
+use ringward_agent_os::machine;
 use ringward_domain::host::GuardTier;
 use ringward_guard::{LedgerStore, Slots, SystemFiles};
 use ringward_wire::client;
@@ -158,7 +159,7 @@ fn spool(state_dir: &Path) -> Finding {
 fn guard(adapter: Adapter) -> Finding {
     let outcome = match adapter {
         Adapter::Scripted => Ok("asked at each scripted boot".to_owned()),
-        Adapter::Linux => match ringward_agent_os::linux::guard_tier() {
+        Adapter::Machine => match machine::guard_tier() {
             GuardTier::None => Err(
                 "no place in this machine's boot: a release that keeps the machine \
                                     from booting is not taken back by itself; enable \

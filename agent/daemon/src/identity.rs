@@ -1,12 +1,12 @@
 //! Who this host is: key, certificates, host id and servers, in files only root reads.
 
+use ringward_agent_os::machine::folders;
 use ringward_domain::HostId;
 use ringward_domain::manifest::ReleaseRoot;
 use ringward_wire::enrolment::Certificates;
 use ringward_wire::tls;
 use rustls::ClientConfig;
 use serde::{Deserialize, Serialize};
-use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -102,26 +102,15 @@ pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> Result<(), IdentityErr
     };
     let temporary = path.with_extension("new");
     let _ = std::fs::remove_file(&temporary);
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(&temporary).map_err(failed)?;
+    let mut file = folders::new_private_file(&temporary).map_err(failed)?;
     file.write_all(bytes).map_err(failed)?;
     file.sync_all().map_err(failed)?;
     std::fs::rename(&temporary, path).map_err(failed)?;
-    let folder = path.parent().unwrap_or(Path::new("."));
-    File::open(folder)
-        .and_then(|folder| folder.sync_all())
-        .map_err(failed)
+    ringward_guard::sync_folder(path.parent().unwrap_or(Path::new("."))).map_err(failed)
 }
 
-fn folder_with(path: &Path, mode: u32) -> Result<(), IdentityError> {
-    let mut builder = DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, mode);
-    builder.create(path).map_err(|source| IdentityError::File {
+fn make_folder(path: &Path, is_private: bool) -> Result<(), IdentityError> {
+    folders::make(path, is_private).map_err(|source| IdentityError::File {
         doing: "making the folder",
         path: path.to_owned(),
         source,
@@ -134,7 +123,7 @@ fn folder_with(path: &Path, mode: u32) -> Result<(), IdentityError> {
 /// # Errors
 /// It is missing and cannot be made.
 pub fn state_folder(path: &Path) -> Result<(), IdentityError> {
-    folder_with(path, 0o755)
+    make_folder(path, false)
 }
 
 /// Make a folder that only its owner enters.
@@ -142,7 +131,7 @@ pub fn state_folder(path: &Path) -> Result<(), IdentityError> {
 /// # Errors
 /// It is missing and cannot be made.
 pub fn private_folder(path: &Path) -> Result<(), IdentityError> {
-    folder_with(path, 0o700)
+    make_folder(path, true)
 }
 
 /// Whether this host was enrolled.

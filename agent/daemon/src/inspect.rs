@@ -1,12 +1,12 @@
 //! `ringward-agent inspect`: reads any artefact or folder offline. This file walks folders and opens
 //! files; `ringward-evidence` reads them.
 
+use ringward_agent_os::machine::folders;
 use ringward_evidence::finding::{Finding, Item};
 use ringward_evidence::inspect::{ARTEFACTS_MAX, Artefact, Open, inspect};
 use ringward_evidence::source::Source;
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// Folders deeper than this are not entered: no log tree is deeper, a loop of mounts is.
@@ -101,12 +101,7 @@ impl Walk {
                 }
             }
         } else if depth == 0 {
-            let what = match kind {
-                kind if kind.is_symlink() => "a link, not followed: name what it points to",
-                kind if kind.is_fifo() || kind.is_socket() => "a pipe or socket, not read",
-                _ => "a device, not read: name a copy of its content",
-            };
-            self.gap(path, what);
+            self.gap(path, folders::special(kind));
         }
     }
 
@@ -136,13 +131,7 @@ struct Files(Vec<PathBuf>);
 
 impl Open for Files {
     fn open(&mut self, index: usize) -> io::Result<Box<dyn Source + '_>> {
-        // Between listing and opening a file may have become a pipe or a link: neither blocks nor
-        // leads elsewhere.
-        let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOFOLLOW;
-        let file = File::options()
-            .read(true)
-            .custom_flags(flags.bits().cast_signed())
-            .open(&self.0[index])?;
+        let file = folders::open_listed(&self.0[index])?;
         let metadata = file.metadata()?;
         if !metadata.is_file() {
             return Err(io::Error::other("it is no file any more"));

@@ -15,7 +15,6 @@ pub mod fleet;
 pub mod identity;
 pub mod inspect;
 mod link;
-pub mod notify;
 pub mod parse_child;
 pub mod prepare;
 pub mod rescue;

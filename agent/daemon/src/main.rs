@@ -6,12 +6,16 @@ use clap::Parser;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    ringward_agent_os::machine::under_service_manager(program)
+}
+
+fn program() -> ExitCode {
     // Before anything else: the child that parses needs no arguments, no log and no runtime.
     if cli::is_parse_child() {
         return ExitCode::from(u8::from(ringward_agent::parse_child::run().is_err()));
     }
     let cli = cli::Cli::parse();
-    cli::log_to_stderr();
+    cli::log();
     // One thread: an idle agent has nothing to share between two.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -1,41 +1,16 @@
 //! The child that parses hostile files: no rights, little memory, a bounded time, and nothing to
 //! open. The agent starts it for a handful of files and it is gone after them.
 
-use ringward_agent_os::linux::parse::Listing;
+use ringward_agent_os::machine::child::confine;
+use ringward_agent_os::parse::Listing;
 use ringward_evidence::inspect::{Artefact, Open, inspect, json_line};
 use ringward_evidence::source::Source;
-use rustix::process::{Resource, Rlimit, setrlimit};
 use std::io::{self, BufRead, Read, Write};
 
-/// Data of the process: what the parsers may take, beside the program itself.
-const DATA_BYTES_MAX: u64 = 64 * 1024 * 1024;
-/// CPU time; a usual file takes milliseconds.
-const CPU_SECONDS_MAX: u64 = 10;
 /// The line that lists the files.
 const LISTING_BYTES_MAX: u64 = 1024 * 1024;
 /// All files together.
 const FILES_BYTES_MAX: u64 = 24 * 1024 * 1024;
-
-/// Gives away what the child does not need: it can write no file, start nothing, and ends when it
-/// takes too much.
-fn confine() -> io::Result<()> {
-    for (resource, limit) in [
-        (Resource::Data, DATA_BYTES_MAX),
-        (Resource::Cpu, CPU_SECONDS_MAX),
-        (Resource::Core, 0),
-        (Resource::Fsize, 0),
-        (Resource::Nproc, 0),
-        // Standard streams are open already.
-        (Resource::Nofile, 3),
-    ] {
-        let limit = Rlimit {
-            current: Some(limit),
-            maximum: Some(limit),
-        };
-        setrlimit(resource, limit)?;
-    }
-    Ok(())
-}
 
 struct Given(Vec<Vec<u8>>);
 

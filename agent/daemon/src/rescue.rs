@@ -2,16 +2,14 @@
 //! another system that mounted its disk. No service, network or identity is needed.
 
 use crate::config::{ConfigError, File};
+use ringward_agent_os::machine::places;
 use ringward_domain::ledger::{AttemptPhase, Installed, Ledger};
 use ringward_domain::observed::PackageObserved;
 use ringward_guard::{
     GuardAction, GuardError, LedgerFile, LedgerStore, Slots, SystemFiles, rescue,
 };
 use std::fmt;
-use std::path::{Path, PathBuf};
-
-/// Where settings are in a root.
-const SETTINGS: &str = "etc/ringward/agent.toml";
+use std::path::{Component, Path, PathBuf};
 
 /// Why the host was not rescued. Nothing is half done.
 #[derive(Debug, thiserror::Error)]
@@ -88,13 +86,17 @@ pub fn state_dir(root: &Path) -> Result<PathBuf, RescueError> {
     if holds_state(root) {
         return Ok(root.to_owned());
     }
-    let settings = root.join(SETTINGS);
+    let settings = root.join(places::SETTINGS_IN_ROOT);
     let settings = match settings.exists() {
         true => File::read(&settings)?,
         false => File::default(),
     };
     let named = settings.merge(None).validate()?.state_dir;
-    let path = root.join(named.strip_prefix("/").unwrap_or(&named));
+    // Without the host's own root: its slash, or the letter that its volume had there.
+    let beneath = named
+        .components()
+        .filter(|part| matches!(part, Component::Normal(_)));
+    let path = root.join(beneath.collect::<PathBuf>());
     let real = |path: &Path| {
         path.canonicalize()
             .map_err(|source| RescueError::Unreachable {

@@ -3,8 +3,8 @@
 use crate::config::Settings;
 use crate::counters::Counters;
 use crate::daemon::{self, Ended, StartError, stopped};
-use crate::notify::Notifier;
 use ringward_agent_os::fake::ScriptedHost;
+use ringward_agent_os::machine::Notifier;
 use std::sync::Arc;
 use tokio::sync::watch;
 

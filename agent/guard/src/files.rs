@@ -1,8 +1,15 @@
 //! The file operations the guard needs, behind a trait so that tests can lose, tear and reorder them.
 
+// The one choice of an OS outside of `agent/os`: the guard is below it and has to work without it.
+#[cfg_attr(windows, path = "files/windows.rs")]
+#[cfg_attr(not(windows), path = "files/unix.rs")]
+mod system;
+
 use std::ffi::OsString;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+
+pub use system::sync_folder;
 
 /// Largest file read whole: a ledger with every list full is below 64 KiB.
 pub const FILE_BYTES_MAX: u64 = 1024 * 1024;
@@ -60,30 +67,23 @@ impl Files for SystemFiles {
     }
 
     fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
-        use std::os::unix::fs::OpenOptionsExt;
-        std::fs::OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(path)?
-            .write_all(bytes)
+        system::write(path, bytes)
     }
 
     fn sync(&self, path: &Path) -> io::Result<()> {
-        std::fs::File::open(path)?.sync_all()
+        system::sync(path)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        std::fs::rename(from, to)
+        system::rename(from, to)
     }
 
     fn link(&self, target: &Path, link: &Path) -> io::Result<()> {
-        std::os::unix::fs::symlink(target, link)
+        system::link(target, link)
     }
 
     fn link_target(&self, link: &Path) -> io::Result<Option<PathBuf>> {
-        absent_is_none(std::fs::read_link(link))
+        system::link_target(link)
     }
 
     fn create_folder(&self, path: &Path) -> io::Result<()> {
@@ -91,7 +91,9 @@ impl Files for SystemFiles {
     }
 
     fn is_folder(&self, path: &Path) -> io::Result<bool> {
-        Ok(absent_is_none(std::fs::symlink_metadata(path))?.is_some_and(|found| found.is_dir()))
+        let found = absent_is_none(std::fs::symlink_metadata(path))?;
+        // A junction is a link to everybody, `is_dir` here included.
+        Ok(found.is_some_and(|found| found.is_dir() && !found.is_symlink()))
     }
 
     fn list(&self, path: &Path) -> io::Result<Vec<OsString>> {
@@ -102,7 +104,7 @@ impl Files for SystemFiles {
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
-        absent_is_none(std::fs::remove_file(path)).map(|_| ())
+        absent_is_none(system::remove(path)).map(|_| ())
     }
 
     fn remove_tree(&self, path: &Path) -> io::Result<()> {

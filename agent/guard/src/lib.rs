@@ -11,11 +11,13 @@ pub mod files;
 pub mod run;
 pub mod slots;
 pub mod store;
+#[cfg(windows)]
+pub mod windows;
 mod words;
 
 pub use codec::LedgerFile;
 pub use decide::{GuardAction, decide, rescue};
 pub use error::GuardError;
-pub use files::{Files, SystemFiles};
+pub use files::{Files, SystemFiles, sync_folder};
 pub use slots::Slots;
 pub use store::LedgerStore;

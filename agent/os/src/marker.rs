@@ -52,9 +52,7 @@ pub fn write_durably(path: &Path, bytes: &[u8]) -> Result<(), HostError> {
     file.write_all(bytes).map_err(failed)?;
     file.sync_all().map_err(failed)?;
     std::fs::rename(&temporary, path).map_err(failed)?;
-    File::open(folder)
-        .and_then(|folder| folder.sync_all())
-        .map_err(failed)
+    ringward_guard::sync_folder(folder).map_err(failed)
 }
 
 /// Read a small file; `None` where there is none.

@@ -122,7 +122,7 @@ impl Files for DiskFiles {
     }
 
     fn sync_folder(&mut self) -> io::Result<()> {
-        File::open(&self.folder)?.sync_all()
+        ringward_guard::sync_folder(&self.folder)
     }
 
     fn remove(&mut self, number: u64) -> io::Result<()> {

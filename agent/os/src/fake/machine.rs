@@ -1,7 +1,7 @@
 //! What a scripted machine remembers while its process is gone.
 
 use crate::host::HostError;
-use crate::linux::{awake, boottime};
+use crate::machine::{awake, boottime};
 use crate::marker::read_small;
 use ring::rand::{SecureRandom, SystemRandom};
 use ringward_domain::{BootId, Millis, Timestamp};

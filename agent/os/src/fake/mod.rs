@@ -12,7 +12,7 @@ pub use boot::PowerUp;
 pub use script::{Behaviour, OnLethal, Script};
 
 use crate::host::{Host, HostError, HostEvent, StopReason};
-use crate::{linux, marker, probe};
+use crate::{machine as real, marker, probe};
 use machine::{Machine, Power};
 use ring::digest;
 use ringward_domain::host::{Arch, Facts, GuardTier, Os};
@@ -206,7 +206,7 @@ impl Host for ScriptedHost {
 
     fn boottime(&self) -> Timestamp {
         let booted_at = self.running().machine.booted_at;
-        Timestamp(linux::boottime().since(booted_at).0)
+        Timestamp(real::boottime().since(booted_at).0)
     }
 
     fn awake(&self) -> Millis {
@@ -223,7 +223,7 @@ impl Host for ScriptedHost {
             arch: Arch::X86_64,
             kernel: "scripted".to_owned(),
             model: script.model,
-            fingerprint: linux::hex(fingerprint.as_ref()),
+            fingerprint: crate::hex(fingerprint.as_ref()),
             memory_mib: 1024,
             cpus: 1,
             guard_tier: GuardTier::Service,

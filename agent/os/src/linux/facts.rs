@@ -1,21 +1,10 @@
 //! Facts of a Linux machine.
 
+use crate::{arch, bounded, hex};
 use ring::digest;
-use ringward_domain::host::{Arch, Facts, GuardTier, Os};
-use ringward_domain::limits::LABEL_BYTES_MAX;
-use std::fmt::Write;
+use ringward_domain::host::{Facts, GuardTier, Os};
 use std::path::Path;
 use sysinfo::{MemoryRefreshKind, RefreshKind, System};
-
-/// The architecture this agent was built for, which is the one that its releases must fit.
-#[must_use]
-pub(crate) fn arch() -> Arch {
-    if cfg!(target_arch = "aarch64") {
-        Arch::Aarch64
-    } else {
-        Arch::X86_64
-    }
-}
 
 /// Ask the system. `root` is where `/etc` and `/sys` are found.
 pub(super) fn collect(root: &Path) -> Facts {
@@ -47,14 +36,6 @@ pub(super) fn guard_tier(root: &Path) -> GuardTier {
     }
 }
 
-fn bounded(text: String) -> String {
-    let mut end = text.len().min(LABEL_BYTES_MAX);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    text[..end].trim().to_owned()
-}
-
 fn first_line(path: &Path) -> String {
     std::fs::read_to_string(path)
         .ok()
@@ -71,13 +52,6 @@ fn fingerprint(root: &Path) -> String {
         hash.update(b"\n");
     }
     hex(hash.finish().as_ref())
-}
-
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut out, byte| {
-        let _ = write!(out, "{byte:02x}");
-        out
-    })
 }
 
 #[cfg(test)]
@@ -113,12 +87,6 @@ mod tests {
         )
         .unwrap();
         assert_eq!(guard_tier(root.path()), GuardTier::Service);
-    }
-
-    #[test]
-    fn long_facts_are_cut_at_a_character() {
-        assert_eq!(bounded("ä".repeat(LABEL_BYTES_MAX)).len(), LABEL_BYTES_MAX);
-        assert!(bounded(format!("x{}", "ä".repeat(LABEL_BYTES_MAX))).len() < LABEL_BYTES_MAX);
     }
 
     #[test]

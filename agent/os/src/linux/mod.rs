@@ -1,14 +1,20 @@
 //! A real Linux machine with systemd.
 
+pub mod child;
 mod collect;
 mod facts;
-
+pub mod folders;
 mod gateway;
 mod isolation;
-pub mod parse;
+mod notify;
+pub mod places;
+mod stop;
 
-pub(crate) use facts::hex;
+pub use LinuxHost as Machine;
+pub use notify::Notifier;
+pub use stop::{log_writer, stop_requested, under_service_manager};
 
+use crate::collect::Place;
 use crate::host::{Host, HostError, HostEvent, StopReason};
 use crate::isolation::{IsolationError, Plan};
 use crate::{marker, probe};
@@ -101,7 +107,7 @@ impl LinuxHost {
     async fn next_collected(&self) -> HostEvent {
         let mut events = self.events.lock().await;
         let events = events.get_or_insert_with(|| {
-            collect::start(collect::Place {
+            collect::start(Place {
                 root: self.root.clone(),
                 boot: self.boot,
                 boot_before: self.boot_before,

@@ -4,11 +4,9 @@
 //! The files are a stranger's work. They are read by a child without rights, which is started for
 //! them and gone after them.
 
-use super::draft::Found;
-use super::seen::Seen;
 use super::watcher::Watcher;
-use super::{Place, Teller};
-use crate::linux::parse;
+use crate::collect::{Found, Place, Seen, Teller};
+use crate::parse;
 use ringward_domain::Millis;
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt;

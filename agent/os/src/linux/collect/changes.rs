@@ -1,9 +1,8 @@
 //! What others change on this host: package databases, kernels. Each change is a fingerprint, so that
 //! the server can lay it beside the failures of other hosts.
 
-use super::seen::Seen;
 use super::watcher::Watcher;
-use super::{Place, Teller};
+use crate::collect::{Place, Seen, Teller};
 use ring::digest;
 use ringward_domain::signal::{SignalDraft, SignalKind};
 use serde_json::json;
@@ -52,7 +51,7 @@ fn of_file(path: &Path) -> Option<Fingerprint> {
             Err(_) => return None,
         }
     }
-    let sha256 = crate::linux::hex(hash.finish().as_ref());
+    let sha256 = crate::hex(hash.finish().as_ref());
     Some(Fingerprint { sha256, size })
 }
 
@@ -66,7 +65,7 @@ fn of_folder(path: &Path) -> Option<Fingerprint> {
     let text: String = names.iter().map(|name| format!("{name}\n")).collect();
     let hash = digest::digest(&digest::SHA256, text.as_bytes());
     Some(Fingerprint {
-        sha256: crate::linux::hex(hash.as_ref()),
+        sha256: crate::hex(hash.as_ref()),
         size: names.len() as u64,
     })
 }

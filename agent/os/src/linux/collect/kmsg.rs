@@ -1,9 +1,7 @@
 //! The running kernel's log: oopses, warnings, lockups, kills for memory, as they happen.
 
-use super::draft::Found;
-use super::seen::Seen;
 use super::watcher::registered;
-use super::{Place, Teller};
+use crate::collect::{Found, Place, Seen, Teller};
 use crate::linux::boottime;
 use ringward_domain::Millis;
 use ringward_domain::signal::SignalKind;

@@ -6,36 +6,16 @@
 
 mod artefacts;
 mod changes;
-mod draft;
 mod kmsg;
-mod seen;
 mod state;
 mod units;
 mod watcher;
 
-pub(super) use draft::Found;
 pub(super) use watcher::registered;
 
-use super::boottime;
+use crate::collect::{EVENTS_MAX, Place, Teller};
 use crate::host::HostEvent;
-use ringward_domain::signal::{SignalDraft, SignalKind};
-use ringward_domain::{BootId, Millis};
-use std::path::PathBuf;
 use tokio::sync::mpsc;
-
-/// Facts that wait for the daemon; a collector that is faster waits too.
-const EVENTS_MAX: usize = 64;
-
-/// Where the collectors run.
-#[derive(Debug, Clone)]
-pub(super) struct Place {
-    /// The agent's state folder.
-    pub(super) root: PathBuf,
-    /// The running boot.
-    pub(super) boot: BootId,
-    /// The boot before it, where it was seen.
-    pub(super) boot_before: Option<BootId>,
-}
 
 /// Starts all collectors; they end when the receiver is dropped.
 pub(super) fn start(place: Place) -> mpsc::Receiver<HostEvent> {
@@ -50,42 +30,4 @@ pub(super) fn start(place: Place) -> mpsc::Receiver<HostEvent> {
     tokio::spawn(changes::watch(place.clone(), teller.clone()));
     tokio::spawn(state::watch(place, teller));
     events
-}
-
-/// A collector's way to the daemon.
-#[derive(Debug, Clone)]
-struct Teller {
-    tell: mpsc::Sender<HostEvent>,
-    boot: BootId,
-}
-
-impl Teller {
-    /// Tells; `false` when nobody listens any more, which ends the collector.
-    async fn tell(&self, draft: SignalDraft) -> bool {
-        self.tell.send(HostEvent::Signal(draft)).await.is_ok()
-    }
-
-    /// Tells that the agent lacks something.
-    async fn lacks(&self, what: &str, why: &str) -> bool {
-        tracing::warn!(why, "the agent lacks {what}");
-        self.tell(self.draft(
-            SignalKind::AgentDegraded,
-            format!("lacks:{what}:{}", self.boot),
-            format!("the agent lacks {what}: {why}"),
-        ))
-        .await
-    }
-
-    /// A fact of this boot and moment.
-    fn draft(&self, kind: SignalKind, key: String, title: String) -> SignalDraft {
-        SignalDraft {
-            kind,
-            key,
-            boot: self.boot,
-            at_boottime: Millis(boottime().0),
-            title,
-            signature: String::new(),
-            evidence: "{}".to_owned(),
-        }
-    }
 }

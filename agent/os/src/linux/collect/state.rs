@@ -1,7 +1,7 @@
 //! The state of the machine as a whole: a boot that ended in emergency or rescue mode, a disk that
 //! leaves the agent no room.
 
-use super::{Place, Teller};
+use crate::collect::{Place, Teller};
 use crate::linux::ask_systemd;
 use ringward_domain::signal::{SignalDraft, SignalKind};
 use rustix::fs::{StatVfsMountFlags, statvfs};

@@ -5,9 +5,8 @@
 //! bus client would tell the same at some 1-2 MiB of memory, polling `systemctl` at 10-30 ms of CPU
 //! each time.
 
-use super::Teller;
-use super::draft::Found;
 use super::watcher::Watcher;
+use crate::collect::{Found, Teller};
 use crate::linux::{ask_systemd, boottime};
 use ringward_domain::Millis;
 use ringward_evidence::linux::units::{LOOP_RESTARTS, read_show};

@@ -9,22 +9,22 @@ use serde_json::{Map, Value};
 
 /// A finding as the child that parses writes it: one line of `inspect --json`.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
-pub(in crate::linux) struct Found {
+pub(crate) struct Found {
     /// See [`Finding`].
-    pub(in crate::linux) kind: String,
+    pub(crate) kind: String,
     /// See [`Finding`].
-    pub(in crate::linux) key: String,
+    pub(crate) key: String,
     /// See [`Finding`].
-    pub(in crate::linux) title: String,
-    /// See [`Finding`].
-    #[serde(default)]
-    pub(in crate::linux) module: Option<String>,
+    pub(crate) title: String,
     /// See [`Finding`].
     #[serde(default)]
-    pub(in crate::linux) function: Option<String>,
+    pub(crate) module: Option<String>,
     /// See [`Finding`].
     #[serde(default)]
-    pub(in crate::linux) evidence: Map<String, Value>,
+    pub(crate) function: Option<String>,
+    /// See [`Finding`].
+    #[serde(default)]
+    pub(crate) evidence: Map<String, Value>,
 }
 
 impl From<Finding> for Found {
@@ -47,7 +47,7 @@ impl Found {
 
     /// What it is to the fleet; `None` for what is no signal of its own (boots told by the marker,
     /// single restarts).
-    pub(in crate::linux) fn signal_kind(&self) -> Option<SignalKind> {
+    pub(crate) fn signal_kind(&self) -> Option<SignalKind> {
         Some(match self.kind.as_str() {
             "unit-crash-loop" => SignalKind::CrashLoop,
             "unit-failed" => SignalKind::ServiceFailed,
@@ -78,7 +78,7 @@ impl Found {
     }
 
     /// The signal of a boot; `at` is zero where unknown.
-    pub(in crate::linux) fn draft(self, boot: BootId, at: Millis) -> Option<SignalDraft> {
+    pub(crate) fn draft(self, boot: BootId, at: Millis) -> Option<SignalDraft> {
         let kind = self.signal_kind()?;
         let signature = self.signature();
         let mut facts = self.evidence;

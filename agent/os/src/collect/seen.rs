@@ -10,7 +10,7 @@ const ENTRIES_MAX: usize = 4096;
 
 /// A set of lines in a file of the state folder.
 #[derive(Debug)]
-pub(super) struct Seen {
+pub(crate) struct Seen {
     path: PathBuf,
     entries: BTreeSet<String>,
     is_first: bool,
@@ -18,7 +18,7 @@ pub(super) struct Seen {
 
 impl Seen {
     /// What was kept under this name; unreadable counts as nothing.
-    pub(super) fn open(root: &Path, name: &str) -> Self {
+    pub(crate) fn open(root: &Path, name: &str) -> Self {
         let path = root.join(name);
         let text = read_small(&path).ok().flatten();
         Self {
@@ -34,16 +34,16 @@ impl Seen {
     }
 
     /// Whether nothing was ever kept: what is there now was there before the agent.
-    pub(super) fn is_first(&self) -> bool {
+    pub(crate) fn is_first(&self) -> bool {
         self.is_first
     }
 
-    pub(super) fn has(&self, entry: &str) -> bool {
+    pub(crate) fn has(&self, entry: &str) -> bool {
         self.entries.contains(entry)
     }
 
     /// The first entry that begins so.
-    pub(super) fn first_with(&self, prefix: &str) -> Option<&str> {
+    pub(crate) fn first_with(&self, prefix: &str) -> Option<&str> {
         self.entries
             .iter()
             .map(String::as_str)
@@ -51,7 +51,7 @@ impl Seen {
     }
 
     /// Keeps these entries instead; written only where something changed.
-    pub(super) fn keep(&mut self, entries: BTreeSet<String>) {
+    pub(crate) fn keep(&mut self, entries: BTreeSet<String>) {
         if !self.is_first && entries == self.entries {
             return;
         }

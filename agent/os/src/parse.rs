@@ -3,8 +3,9 @@
 //! The child gets the bytes through a pipe, so that it needs no right to open anything:
 //! one line of JSON that lists paths and sizes, then the bytes, one after the other.
 
-use super::collect::Found;
+use crate::collect::Found;
 use crate::host::HostError;
+use crate::machine::child;
 use serde::{Deserialize, Serialize};
 use std::process::Stdio;
 use std::time::Duration;
@@ -14,10 +15,6 @@ use tokio::time::timeout;
 
 /// The verb of the program that parses.
 pub const VERB: &str = "parse-child";
-/// This program, also after an update replaced its file.
-const PROGRAM: &str = "/proc/self/exe";
-/// `nobody` and `nogroup`.
-const NOBODY: u32 = 65_534;
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// What a child may say; each finding is at most a few KiB.
 const ANSWER_BYTES_MAX: u64 = 4 * 1024 * 1024;
@@ -31,26 +28,21 @@ pub struct Listing {
 
 fn failed(why: String) -> HostError {
     HostError::Command {
-        command: format!("{PROGRAM} {VERB}"),
+        command: format!("ringward-agent {VERB}"),
         why,
         next: "check that the agent's program is readable and executable by everybody",
     }
 }
 
 /// Reads files in a child.
-pub(super) async fn in_child(files: Vec<(String, Vec<u8>)>) -> Result<Vec<Found>, HostError> {
-    let mut command = Command::new(PROGRAM);
+pub(crate) async fn in_child(files: Vec<(String, Vec<u8>)>) -> Result<Vec<Found>, HostError> {
+    let mut command = child::command().map_err(|error| failed(error.to_string()))?;
     command
         .arg(VERB)
-        .env_clear()
-        .current_dir("/")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .kill_on_drop(true);
-    if rustix::process::geteuid().is_root() {
-        command.uid(NOBODY).gid(NOBODY);
-    }
     let answer = timeout(TIMEOUT, exchange(command, files))
         .await
         .map_err(|_| failed(format!("no answer within {} s", TIMEOUT.as_secs())))?

@@ -41,23 +41,26 @@ impl Notifier {
         }
     }
 
-    pub(crate) fn ready(&self) {
+    /// The agent works.
+    pub fn ready(&self) {
         self.tell(NotifyState::Ready);
     }
 
-    pub(crate) fn stopping(&self) {
+    /// The agent says its last words.
+    pub fn stopping(&self) {
         self.tell(NotifyState::Stopping);
     }
 
     /// Time until the next ping is due.
-    pub(crate) fn next_ping(&self) -> Duration {
+    #[must_use]
+    pub fn next_ping(&self) -> Duration {
         self.every.map_or(Duration::MAX, |every| {
             every.saturating_sub(self.last.elapsed())
         })
     }
 
     /// Called from the loop alone, so that a loop that hangs is noticed.
-    pub(crate) fn ping(&mut self) {
+    pub fn ping(&mut self) {
         if self.every.is_some() && self.next_ping().is_zero() {
             self.last = Instant::now();
             self.tell(NotifyState::Watchdog);

@@ -1,0 +1,231 @@
+//! A real Windows machine.
+#![allow(unsafe_code)]
+
+pub mod child;
+mod collect;
+mod event_log;
+mod facts;
+pub mod folders;
+mod log;
+mod notify;
+pub mod places;
+mod power;
+mod safe_boot;
+mod service;
+
+pub use WindowsHost as Machine;
+pub use log::log_writer;
+pub use notify::Notifier;
+pub use power::{awake, boottime};
+pub use service::{NAME as SERVICE, stop_requested, under_service_manager};
+
+use crate::collect::Place;
+use crate::host::{Host, HostError, HostEvent, StopReason};
+use crate::{marker, probe};
+use ringward_domain::host::{Facts, GuardTier};
+use ringward_domain::manifest::Probe;
+use ringward_domain::{BootId, Millis, PackageName, Timestamp};
+use std::path::{Path, PathBuf};
+use tokio::sync::{Mutex, mpsc};
+use windows_service::service::{ServiceAccess, ServiceState};
+use windows_service::service_manager::{ServiceManager, ServiceManagerAccess};
+
+const ARMED: &str = "guard-armed";
+/// What stands in it where the machine did not come back by itself before.
+const ARMED_AND_SET: &str = "armed, AutoReboot was 0\n";
+
+/// The machine this process runs on.
+#[derive(Debug)]
+pub struct WindowsHost {
+    root: PathBuf,
+    boot: BootId,
+    last_stop_clean: Option<bool>,
+    boot_before: Option<BootId>,
+    sources: Mutex<Option<Sources>>,
+}
+
+/// Where events come from; they start with the first question.
+struct Sources {
+    collectors: mpsc::Receiver<HostEvent>,
+    power: mpsc::Receiver<service::PowerEvent>,
+    /// Dropped with the next question: by then the daemon has dealt with it.
+    dealing_with: Option<std::sync::mpsc::Sender<()>>,
+}
+
+impl std::fmt::Debug for Sources {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Sources")
+    }
+}
+
+/// Facts of this machine, without taking hold of it.
+#[must_use]
+pub fn facts() -> Facts {
+    facts::collect()
+}
+
+/// Where the guard has a place in this machine's boot.
+#[must_use]
+pub fn guard_tier() -> GuardTier {
+    facts::guard_tier()
+}
+
+impl WindowsHost {
+    /// Take hold of the machine; the clean-stop marker in `root` (the state folder) is consumed.
+    ///
+    /// # Errors
+    /// The boot cannot be told, or the state folder cannot be written.
+    pub fn open(root: &Path) -> Result<Self, HostError> {
+        let boot = ringward_guard::windows::boot_id().map_err(|source| HostError::File {
+            doing: "keeping the boot id in",
+            path: format!(r"HKLM\{}", ringward_guard::windows::KEY),
+            next: "run the agent as a service under LocalSystem, or as administrator",
+            source,
+        })?;
+        let last_stop_clean = marker::consume(root, boot)?;
+        let boot_before = marker::boot_before(root);
+        Ok(Self {
+            root: root.to_owned(),
+            boot,
+            last_stop_clean,
+            boot_before,
+            sources: Mutex::default(),
+        })
+    }
+
+    fn start(&self) -> Sources {
+        Sources {
+            collectors: collect::start(Place {
+                root: self.root.clone(),
+                boot: self.boot,
+                boot_before: self.boot_before,
+            }),
+            power: service::power_events(),
+            dealing_with: None,
+        }
+    }
+}
+
+fn service_running(name: &str) -> Result<(), String> {
+    let asked = |error: windows_service::Error| format!("asking for service {name}: {error:?}");
+    let manager = ServiceManager::local_computer(None::<&str>, ServiceManagerAccess::CONNECT)
+        .map_err(asked)?;
+    let service = manager
+        .open_service(name, ServiceAccess::QUERY_STATUS)
+        .map_err(asked)?;
+    match service.query_status().map_err(asked)?.current_state {
+        ServiceState::Running => Ok(()),
+        state => Err(format!("service {name} is {state:?}")),
+    }
+}
+
+impl Host for WindowsHost {
+    fn boot(&self) -> BootId {
+        self.boot
+    }
+
+    fn boottime(&self) -> Timestamp {
+        boottime()
+    }
+
+    fn awake(&self) -> Millis {
+        awake()
+    }
+
+    fn facts(&self) -> Facts {
+        facts()
+    }
+
+    fn last_stop_clean(&self) -> Option<bool> {
+        self.last_stop_clean
+    }
+
+    fn mark_clean_stop(&self, reason: StopReason) -> Result<(), HostError> {
+        marker::write(&self.root, self.boot, reason)
+    }
+
+    fn arm_guard(&self) -> Result<(), HostError> {
+        let path = self.root.join(ARMED);
+        // Armed twice must not forget how the machine was before.
+        let was_set = marker::read_small(&path)?.is_some_and(|text| text == ARMED_AND_SET);
+        let stays_down = safe_boot::reboots_by_itself() == Some(false);
+        let text = match was_set || stays_down {
+            true => ARMED_AND_SET,
+            false => "armed\n",
+        };
+        marker::write_durably(&path, text.as_bytes())?;
+        if stays_down {
+            set_auto_reboot(true)?;
+        }
+        Ok(())
+    }
+
+    fn disarm_guard(&self) -> Result<(), HostError> {
+        let path = self.root.join(ARMED);
+        if marker::read_small(&path)?.is_some_and(|text| text == ARMED_AND_SET) {
+            set_auto_reboot(false)?;
+        }
+        match std::fs::remove_file(&path) {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(HostError::File {
+                doing: "removing",
+                path: path.display().to_string(),
+                next: "check that the state folder is writable",
+                source,
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    async fn reboot(&self) -> Result<(), HostError> {
+        power::reboot()
+    }
+
+    fn activate(&self, _package: &PackageName) -> Result<(), HostError> {
+        // A bundle is files behind one junction; whoever uses them follows it.
+        Ok(())
+    }
+
+    async fn probe(&self, wanted: &Probe) -> Result<(), String> {
+        match wanted {
+            Probe::Unit { name } => service_running(name),
+            Probe::Tcp { port, timeout_ms } => probe::tcp(*port, *timeout_ms).await,
+            Probe::Http {
+                port,
+                path,
+                timeout_ms,
+            } => probe::http(*port, path, *timeout_ms).await,
+        }
+    }
+
+    async fn next_event(&self) -> HostEvent {
+        let mut sources = self.sources.lock().await;
+        let sources = sources.get_or_insert_with(|| self.start());
+        sources.dealing_with = None;
+        tokio::select! {
+            biased;
+            Some(power) = sources.power.recv() => {
+                sources.dealing_with = Some(power.dealt_with);
+                power.event
+            }
+            Some(event) = sources.collectors.recv() => event,
+            // Every collector said what it lacks and ended.
+            else => std::future::pending().await,
+        }
+    }
+
+    fn gateway_reachable(&self) -> Option<bool> {
+        None
+    }
+
+    async fn system_stopping(&self) -> bool {
+        service::is_system_stopping()
+    }
+}
+
+fn set_auto_reboot(reboots: bool) -> Result<(), HostError> {
+    safe_boot::set_reboots_by_itself(reboots).map_err(|why| HostError::Command {
+        command: "setting AutoReboot in CrashControl".to_owned(),
+        why,
+        next: "run the agent as a service under LocalSystem",
+    })
+}
