@@ -41,6 +41,15 @@ impl From<Finding> for Found {
 }
 
 impl Found {
+    /// Whether it tells of the end of the boot before this one.
+    #[cfg(any(windows, test))]
+    pub(crate) fn is_of_a_boot_that_died(&self) -> bool {
+        matches!(
+            self.signal_kind(),
+            Some(SignalKind::Bugcheck | SignalKind::UncleanBoot | SignalKind::KernelPanic)
+        )
+    }
+
     fn flag(&self, name: &str) -> bool {
         self.evidence.get(name).and_then(Value::as_bool) == Some(true)
     }
@@ -56,6 +65,16 @@ impl Found {
             "oom-kill" => SignalKind::OomKill,
             "degraded-boot" => SignalKind::DegradedBoot,
             "kernel-panic" => SignalKind::KernelPanic,
+            "bugcheck" => SignalKind::Bugcheck,
+            // The marker tells of unclean stops; what explains one adds to it.
+            "power-button-hold" | "power-loss" | "unclean-stop" => SignalKind::UncleanBoot,
+            "boots-without-log" => SignalKind::UncleanBoot,
+            "dump-write-failed" | "crash-dump-unavailable" => SignalKind::AgentDegraded,
+            "service-crash-loop" | "service-exit-loop" | "service-start-loop" => {
+                SignalKind::CrashLoop
+            }
+            "service-start-storm" => SignalKind::ServiceFailed,
+            "application-crash" => SignalKind::Coredump,
             _ if self.key.starts_with("kernel:") && self.flag("panicked") => {
                 SignalKind::KernelPanic
             }
@@ -67,6 +86,22 @@ impl Found {
     /// What recurs on other hosts with the same cause.
     fn signature(&self) -> String {
         let text = |name: &str| self.evidence.get(name).and_then(Value::as_str);
+        match self.kind.as_str() {
+            // Which driver, and how; a bugcheck that nobody is blamed for recurs under its code.
+            "bugcheck" => {
+                let code = text("code").unwrap_or("unknown");
+                let module = self.module.as_deref().unwrap_or("nobody");
+                return format!("bugcheck:{code}:{module}");
+            }
+            "service-crash-loop" | "service-exit-loop" | "service-start-loop" => {
+                return format!("service:{}", text("service").unwrap_or_default());
+            }
+            "application-crash" => {
+                let part = |name| text(name).unwrap_or_default();
+                return format!("program:{}:{}", part("program"), part("faulting_module"));
+            }
+            _ => {}
+        }
         match (&self.function, text("unit")) {
             (_, Some(unit)) => format!("unit:{unit}"),
             (Some(function), _) => {
@@ -135,6 +170,18 @@ mod tests {
             .unwrap();
         assert_eq!(draft.kind, SignalKind::KernelPanic);
         assert!(draft.signature.contains("badmod:bad_init"), "{draft:?}");
+    }
+
+    #[test]
+    fn a_bugcheck_recurs_under_its_code_and_driver() {
+        let found: Found = serde_json::from_value(serde_json::json!({
+            "kind": "bugcheck", "key": "k", "title": "t", "module": "amdppm.sys",
+            "evidence": {"code": "0x1000007e", "params": ["0x1", "0x2", "0x3", "0x4"]},
+        }))
+        .unwrap();
+        let draft = found.draft(BootId([1; 16]), Millis::ZERO).unwrap();
+        assert_eq!(draft.kind, SignalKind::Bugcheck);
+        assert_eq!(draft.signature, "bugcheck:0x1000007e:amdppm.sys");
     }
 
     #[test]

@@ -2,9 +2,14 @@
 //! from what a parser found to a signal of this host.
 
 mod draft;
+#[cfg(any(windows, test))]
+#[cfg_attr(not(windows), allow(dead_code, reason = "the live log is Windows's"))]
+mod event_feed;
 mod seen;
 
 pub(crate) use draft::Found;
+#[cfg(windows)]
+pub(crate) use event_feed::EventFeed;
 pub(crate) use seen::Seen;
 
 use crate::host::HostEvent;

@@ -63,6 +63,19 @@ pub struct Detector {
     ready: Vec<Finding>,
 }
 
+/// A dump's finding as another process told it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ToldDump {
+    /// See [`Finding::key`].
+    pub key: String,
+    /// See [`Finding::title`].
+    pub title: String,
+    /// See [`Finding::module`].
+    pub module: Option<String>,
+    /// See [`Finding::evidence`].
+    pub evidence: serde_json::Map<String, serde_json::Value>,
+}
+
 /// One boot session in summary.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Boot {
@@ -209,6 +222,22 @@ impl Detector {
             }
             self.dumps.push(verdict);
         }
+    }
+
+    /// As [`push_dump`](Self::push_dump), of a dump that another process read: `told` is the finding
+    /// it made of it. What is no finding of a dump is left alone, and `false`.
+    pub fn push_dump_finding(&mut self, told: ToldDump) -> bool {
+        let Some(verdict) = DumpVerdict::of_finding(told) else {
+            return false;
+        };
+        if let Some(verdict) = self.place_dump(verdict) {
+            if self.dumps.len() == DUMPS_MAX {
+                let oldest = self.dumps.remove(0);
+                self.ready.push(oldest.into_finding());
+            }
+            self.dumps.push(verdict);
+        }
+        true
     }
 
     /// Hands a dump to its stop, or back.

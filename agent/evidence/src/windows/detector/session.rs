@@ -3,11 +3,12 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use super::ToldDump;
 use super::report::{KernelPower, Reported, minidump_name};
 use crate::finding::Finding;
 use crate::windows::bugcheck::Bugcheck;
 use crate::windows::dump::Dump;
-use crate::windows::event::{EventRecord, EventTime};
+use crate::windows::event::{EventRecord, EventTime, number};
 
 /// Stops kept of one session. More than one is told where a machine died again before the
 /// report of the first was written.
@@ -108,6 +109,26 @@ impl DumpVerdict {
             module: finding.module,
             evidence: finding.evidence,
         }
+    }
+
+    /// What another process told of a dump; `None` where that names no code.
+    pub(super) fn of_finding(told: ToldDump) -> Option<Self> {
+        let text = |value: &Value| value.as_str().and_then(number);
+        let code = u32::try_from(text(told.evidence.get("code")?)?).ok()?;
+        let params = told.evidence.get("params").and_then(Value::as_array);
+        let params: Option<Vec<u64>> = params.and_then(|params| params.iter().map(text).collect());
+        let file = told.evidence.get("file").and_then(Value::as_str)?;
+        Some(Self {
+            bugcheck: Bugcheck {
+                code,
+                params: params.and_then(|params| params.try_into().ok()),
+            },
+            file: file.to_owned(),
+            key: told.key,
+            title: told.title,
+            module: told.module,
+            evidence: told.evidence,
+        })
     }
 
     /// The dump alone.
