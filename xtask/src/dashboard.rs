@@ -2,9 +2,11 @@
 //! needs Node.js: a server built without the page says how to get it.
 
 use crate::build;
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::SystemTime;
 
 /// Oldest Node.js that the page's tools run on.
 const NODE_MIN: (u32, u32) = (20, 19);
@@ -24,17 +26,94 @@ pub fn run() -> Result<()> {
     }
     let folder = folder();
     install(&folder)?;
-    npm(&folder, &["run", "--silent", "generate"])?;
+    generate(&folder)?;
     npm(&folder, &["run", "--silent", "check"])?;
     npm(&folder, &["run", "--silent", "build"])?;
     sizes(&folder.join("dist/assets"))
 }
 
-/// Build the page where that can be done; say why not elsewhere, and go on.
+/// Build the page where that can be done and is due; say why not elsewhere, and go on.
 pub fn run_or_say() {
-    if let Err(error) = run() {
-        eprintln!("note: the server comes without its dashboard: {error:#}");
+    if is_fresh() {
+        return;
     }
+    if let Err(error) = run() {
+        let built = folder().join("dist/index.html").exists();
+        let instead = match built {
+            true => "the server keeps the dashboard built before",
+            false => "the server comes without its dashboard and says so on a plain page",
+        };
+        eprintln!("note: {instead}: {error:#}");
+    }
+}
+
+/// Whether the page was built after everything it is made of.
+fn is_fresh() -> bool {
+    let folder = folder();
+    let Some(built) = modified(&folder.join("dist/index.html")) else {
+        return false;
+    };
+    let sources = [
+        folder.join("src"),
+        folder.join("public"),
+        folder.join("package-lock.json"),
+        folder.join("vite.config.ts"),
+        folder.join("index.html"),
+        crate::root().join("proto/wire/ringward/v1"),
+    ];
+    let generated = folder.join("src/gen");
+    let newest = sources.iter().map(|path| newest(path, &generated)).max();
+    newest.is_some_and(|newest| newest.is_some_and(|newest| newest <= built))
+}
+
+/// When the newest file under a path was changed.
+fn newest(path: &Path, except: &Path) -> Option<SystemTime> {
+    if path == except {
+        return None;
+    }
+    match std::fs::read_dir(path) {
+        Ok(entries) => entries
+            .flatten()
+            .filter_map(|entry| newest(&entry.path(), except))
+            .max(),
+        Err(_) => modified(path),
+    }
+}
+
+fn modified(path: &Path) -> Option<SystemTime> {
+    std::fs::metadata(path).and_then(|m| m.modified()).ok()
+}
+
+/// Generate the types of the API from the .proto files, without `protoc`.
+fn generate(folder: &Path) -> Result<()> {
+    let descriptors = build::cargo()
+        .args(["run", "--quiet", "--package", "ringward-wire"])
+        .args(["--example", "descriptors"])
+        .stderr(Stdio::inherit())
+        .output()
+        .context("starting cargo for the protocol's descriptors")?;
+    if !descriptors.status.success() {
+        bail!(
+            "making the protocol's descriptors ended with {}",
+            descriptors.status
+        );
+    }
+    let mut node = Command::new("npm")
+        .args(["run", "--silent", "generate"])
+        .current_dir(folder)
+        .stdin(Stdio::piped())
+        .spawn()
+        .context("starting `npm run generate`")?;
+    if let Some(mut input) = node.stdin.take() {
+        input
+            .write_all(&descriptors.stdout)
+            .context("handing the protocol's descriptors to `npm run generate`")?;
+    }
+    let status = node.wait().context("waiting for `npm run generate`")?;
+    if !status.success() {
+        bail!("`npm run generate` ended with {status}");
+    }
+    Ok(())
 }
 
 /// Where the page's sources lie.
@@ -69,7 +148,14 @@ pub fn install(folder: &Path) -> Result<()> {
     if matches!((lock, installed), (Ok(lock), Ok(installed)) if installed >= lock) {
         return Ok(());
     }
-    npm(folder, &["ci", "--no-audit", "--no-fund"])
+    // Without a registry this ends within half a minute instead of npm's ten.
+    let patience = ["--fetch-timeout=15000", "--fetch-retries=1"];
+    let arguments = [
+        &["ci", "--no-audit", "--no-fund", "--prefer-offline"][..],
+        &patience,
+    ]
+    .concat();
+    npm(folder, &arguments)
 }
 
 /// Run npm in a folder.
