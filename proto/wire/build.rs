@@ -2,10 +2,11 @@
 
 use std::error::Error;
 
-const PROTOS: [&str; 3] = [
+const PROTOS: [&str; 4] = [
     "ringward/v1/types.proto",
     "ringward/v1/agent.proto",
     "ringward/v1/admin.proto",
+    "ringward/v1/overview.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -108,20 +108,27 @@ pub struct HostFilter {
 }
 
 impl HostFilter {
-    /// Whether the filter lets the host through.
+    /// Whether the filter lets a host through; `attention` is asked only where that matters.
     #[must_use]
-    pub fn matches(&self, host: &HostView) -> bool {
+    pub fn matches(
+        &self,
+        id: HostId,
+        state: HostState,
+        facts: &Facts,
+        labels: &Labels,
+        attention: impl FnOnce() -> bool,
+    ) -> bool {
         let starts = |text: &str| {
-            text.to_ascii_lowercase()
-                .starts_with(&self.query.to_ascii_lowercase())
+            text.get(..self.query.len())
+                .is_some_and(|start| start.eq_ignore_ascii_case(&self.query))
         };
-        (self.query.is_empty() || starts(&host.id.to_string()) || starts(&host.facts.hostname))
-            && (self.states.is_empty() || self.states.contains(&host.state))
+        (self.query.is_empty() || starts(&id.to_string()) || starts(&facts.hostname))
+            && (self.states.is_empty() || self.states.contains(&state))
             && self
                 .labels
                 .iter()
-                .all(|(key, value)| host.labels.get(key) == Some(value))
-            && (!self.attention_only || !host.attention.is_empty())
+                .all(|(key, value)| labels.get(key) == Some(value))
+            && (!self.attention_only || attention())
     }
 }
 

@@ -5,8 +5,14 @@ use crate::error::DecodeError;
 use crate::field::{clip, id, malformed, maybe_id, text};
 use crate::pb;
 use ringward_domain::limits::{EVIDENCE_BYTES_MAX, TITLE_BYTES_MAX};
-use ringward_domain::signal::Signal;
+use ringward_domain::signal::{Signal, SignalKind};
 use ringward_domain::{Millis, SignalSeq};
+
+/// The number of a kind on the wire.
+#[must_use]
+pub fn kind_code(kind: SignalKind) -> i32 {
+    signal_code(kind)
+}
 
 impl From<Signal> for pb::Signal {
     fn from(signal: Signal) -> Self {

@@ -18,6 +18,7 @@ pub mod error;
 pub mod init;
 pub mod listener;
 pub mod metrics;
+pub mod overview;
 pub mod pki;
 pub mod release_check;
 pub mod run;

@@ -1,8 +1,9 @@
 //! `ringward-server run`: put together, serve, stop in bounded time.
 
-use crate::actor::{Actor, Handle, Health, Notes, Start};
+use crate::actor::{Actor, Handle, Health, Notes, Series, Start};
 use crate::api::{
-    AgentApi, AuditApi, FleetApi, IdentityApi, PolicyApi, ReleaseApi, RolloutApi, Shared, WatchApi,
+    AgentApi, AuditApi, FleetApi, IdentityApi, OverviewApi, PolicyApi, ReleaseApi, RolloutApi,
+    Shared, WatchApi,
 };
 use crate::artefacts::Artefacts;
 use crate::audit::AuditLog;
@@ -14,6 +15,7 @@ use crate::error::ServerError;
 use crate::init::server_names;
 use crate::listener::{AdminPages, Listener, Serve, admin_tls, agent_tls, bind};
 use crate::metrics::Metrics;
+use crate::overview::Overview;
 use crate::pki::{Pki, Which};
 use crate::storage::{self, CLOCK, LEASE, LEASE_TTL_MS, META};
 use crate::tokens::Tokens;
@@ -26,6 +28,7 @@ use ringward_wire::pb::agent_service_server::AgentServiceServer;
 use ringward_wire::pb::audit_service_server::AuditServiceServer;
 use ringward_wire::pb::fleet_service_server::FleetServiceServer;
 use ringward_wire::pb::identity_service_server::IdentityServiceServer;
+use ringward_wire::pb::overview_service_server::OverviewServiceServer;
 use ringward_wire::pb::policy_service_server::PolicyServiceServer;
 use ringward_wire::pb::release_service_server::ReleaseServiceServer;
 use ringward_wire::pb::rollout_service_server::RolloutServiceServer;
@@ -266,6 +269,12 @@ async fn restore(
         .map_err(failed("reading the notes"))?
         .and_then(|value| serde_json::from_slice(&value.value).ok())
         .unwrap_or_default();
+    let series = store
+        .get(&Series::key())
+        .await
+        .map_err(failed("reading the series"))?
+        .and_then(|value| serde_json::from_slice(&value.value).ok())
+        .unwrap_or_default();
     let count = records.len();
     let mut control =
         Control::restore(policy, records, clock).map_err(|error| ServerError::Inconsistent {
@@ -283,6 +292,7 @@ async fn restore(
         fence: fence.clone(),
         holder,
         notes,
+        series,
         metrics: Arc::clone(metrics),
         stop: CancellationToken::new(),
         queue: config.limits.event_queue,
@@ -336,6 +346,13 @@ fn services(shared: &Arc<Shared>, handle: &Handle) -> (Serve, Serve) {
         .add_service(
             AuditServiceServer::new(AuditApi(Arc::clone(shared)))
                 .max_decoding_message_size(admin_bytes),
+        )
+        .add_service(
+            OverviewServiceServer::new(OverviewApi {
+                shared: Arc::clone(shared),
+                overview: Overview::new(handle.clone()),
+            })
+            .max_decoding_message_size(admin_bytes),
         );
     let metrics = &shared.metrics;
     let pages = Pages {

@@ -153,6 +153,35 @@ impl Control {
         picked.take(limit).map(|host| self.view_of(host)).collect()
     }
 
+    /// A page of the hosts that `wanted` picks, by id after `after`, at most `limit`; with how many it
+    /// picks in all and how many there are. Only the hosts of the page are put into words.
+    #[must_use]
+    pub fn host_page(
+        &self,
+        wanted: &dyn Fn(&Host) -> bool,
+        after: Option<HostId>,
+        limit: usize,
+    ) -> (Vec<HostView>, u64, u64) {
+        let mut page = Vec::new();
+        let mut picked = 0;
+        for (id, host) in &self.hosts {
+            if !wanted(host) {
+                continue;
+            }
+            picked += 1;
+            if page.len() < limit && after.is_none_or(|after| *id > after) {
+                page.push(self.view_of(host));
+            }
+        }
+        (page, picked, self.hosts.len() as u64)
+    }
+
+    /// Whether a person should look at a host.
+    #[must_use]
+    pub fn requires_attention(&self, host: &Host) -> bool {
+        !self.attention(host).is_empty()
+    }
+
     fn view_of(&self, host: &Host) -> HostView {
         HostView {
             id: host.record.id,

@@ -1,8 +1,9 @@
 //! What one batch of events comes to: what is written, and what waits for that.
 
 use crate::storage::{audit_bytes, record_key, to_json};
-use ringward_domain::HostId;
 use ringward_domain::session::ToAgent;
+use ringward_domain::signal::SignalKind;
+use ringward_domain::{HostId, ReleaseDigest};
 use ringward_server_core::event::{Effect, Notice};
 use ringward_server_core::record::Record;
 use ringward_store::{Batch, Fence, Key, MAX_COMMIT_BYTES};
@@ -23,6 +24,8 @@ pub(super) struct Work {
     values: Vec<(Key, Vec<u8>)>,
     audit: Vec<Vec<u8>>,
     signals: Vec<(u64, u64, Vec<u8>)>,
+    /// What those signals are, for the series.
+    seen: Vec<(SignalKind, Option<ReleaseDigest>)>,
     /// Sent once everything is durable, in this order.
     pub(super) sends: Vec<(HostId, ToAgent)>,
     /// Closed after that.
@@ -45,6 +48,7 @@ impl Work {
                     self.records.insert(record_key(&key), None);
                 }
                 Effect::StoreSignal(host, signal) => {
+                    self.seen.push((signal.kind, signal.release));
                     self.signals
                         .push((host.0, signal.seq.0, to_json(signal.as_ref())));
                 }
@@ -77,6 +81,24 @@ impl Work {
             && self.values.is_empty()
             && self.audit.is_empty()
             && self.signals.is_empty())
+    }
+
+    /// Hosts whose own record, or whose part in a rollout, is written.
+    pub(super) fn hosts_written(&self) -> impl Iterator<Item = HostId> + '_ {
+        self.records.keys().filter_map(|key| {
+            let id = match key.kind {
+                "host" => key.id.as_slice(),
+                // The rollout's id comes first.
+                "member" => key.id.get(8..)?,
+                _ => return None,
+            };
+            Some(HostId(u64::from_be_bytes(id.try_into().ok()?)))
+        })
+    }
+
+    /// Kinds of the signals in it, each with the release in trial on its host.
+    pub(super) fn signals_seen(&self) -> &[(SignalKind, Option<ReleaseDigest>)] {
+        &self.seen
     }
 
     /// Signals in it.

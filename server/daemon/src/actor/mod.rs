@@ -6,13 +6,17 @@ mod handle;
 mod notes;
 mod persist;
 mod seen;
+mod series;
 mod sessions;
+mod touched;
 mod watch;
 
 pub use handle::{Ask, Gone, Handle, Health};
 pub use notes::{By, Notes};
 pub use seen::Seen;
+pub use series::{BUCKET_MS, Series};
 pub use sessions::{Session, SessionId};
+pub use touched::Change;
 pub use watch::WatchHub;
 pub(crate) use watch::is_active;
 
@@ -31,12 +35,14 @@ use ringward_server_core::event::{Event, Notice};
 use ringward_server_core::release::ReleaseRecord;
 use ringward_store::{AnyStore, Fence};
 use sessions::Sessions;
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use touched::Touched;
 use watch::Feed;
 
 /// Events taken into one batch: as many as fit a group commit without letting the first wait.
@@ -145,6 +151,8 @@ pub struct Actor {
     /// What the actor tells itself: sessions it closed.
     own: VecDeque<Input>,
     notes: Notes,
+    series: Series,
+    touched: RefCell<Touched>,
     hub: WatchHub,
     feed: Feed,
     health: Arc<Health>,
@@ -173,6 +181,8 @@ pub struct Start {
     pub holder: String,
     /// What people were told of.
     pub notes: Notes,
+    /// What happened over time.
+    pub series: Series,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Ends the actor.
@@ -202,6 +212,8 @@ impl Actor {
             asks,
             own: VecDeque::new(),
             notes: start.notes,
+            series: start.series,
+            touched: RefCell::default(),
             feed: Feed::default(),
             hub,
             health,
@@ -241,9 +253,11 @@ impl Actor {
                 .chain(taken.drain(..))
                 .collect::<Vec<_>>()
             {
+                self.touched.get_mut().input(&input);
                 self.take(input, now, &mut work);
             }
             self.tick(now, &mut work);
+            self.observe(&mut work);
             if !self.settle(work).await? {
                 return Ok(());
             }
@@ -283,12 +297,27 @@ impl Actor {
     }
 
     fn answer(&self, ask: Ask) {
-        ask(&Seen {
+        ask(&self.seen(self.clock.read()));
+    }
+
+    fn seen(&self, now: Timestamp) -> Seen<'_> {
+        Seen {
             control: &self.control,
-            now: self.clock.read(),
+            now,
             notes: &self.notes,
+            series: &self.series,
+            touched: &self.touched,
             sessions: self.sessions.len(),
-        });
+        }
+    }
+
+    /// Takes down what people want to see over time.
+    fn observe(&mut self, work: &mut Work) {
+        self.touched.get_mut().work(work);
+        if self.feed.is_due() {
+            self.series.look(&self.control);
+        }
+        self.series.take(work, &self.control);
     }
 
     fn take(&mut self, input: Input, now: Timestamp, work: &mut Work) {
@@ -537,6 +566,8 @@ impl Actor {
             control: &self.control,
             now,
             notes: &self.notes,
+            series: &self.series,
+            touched: &self.touched,
             sessions: self.sessions.len(),
         };
         self.feed.tell(&self.hub, &seen, &self.metrics);

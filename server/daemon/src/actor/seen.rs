@@ -1,17 +1,25 @@
 //! What a question to the actor sees, in the words of the reports.
 
 use super::notes::Notes;
+use super::series::Series;
+use super::touched::{Change, Touched};
 use ringward_domain::host::HostState;
 use ringward_domain::manifest::Envelope;
 use ringward_domain::report::{HostView, MemberState, MemberView, ReleaseView, RolloutView};
-use ringward_domain::{HostId, ReleaseDigest, RingName, RolloutId, Timestamp};
+use ringward_domain::{AssignmentKind, HostId, ReleaseDigest, RingName, RolloutId, Timestamp};
 use ringward_server_core::control::Control;
+use ringward_server_core::host::Host;
 use ringward_server_core::policy::RingPolicy;
 use ringward_server_core::rollout::order::{Candidate, plan_rings};
 use ringward_server_core::salt::Salt;
+use ringward_wire::host::HostFilter;
 use ringward_wire::pb;
 use ringward_wire::policy::{PolicyView, RingSummary};
 use ringward_wire::watch::Andon;
+use std::cell::RefCell;
+
+/// Rollouts looked through for the ring of a host: the newest usually has it.
+const RING_ROLLOUTS: usize = 8;
 
 /// The decisions at one moment.
 pub struct Seen<'a> {
@@ -21,6 +29,10 @@ pub struct Seen<'a> {
     pub now: Timestamp,
     /// What people were told of.
     pub notes: &'a Notes,
+    /// What happened over time.
+    pub series: &'a Series,
+    /// Hosts that look different since somebody asked.
+    pub(super) touched: &'a RefCell<Touched>,
     /// Sessions open.
     pub sessions: usize,
 }
@@ -31,9 +43,45 @@ impl Seen<'_> {
         self.control.admits(host)
     }
 
-    /// Every host, retired ones too, by id.
-    pub fn hosts(&self) -> Vec<HostView> {
-        self.control.hosts(None, true, None, usize::MAX)
+    /// A page of the hosts that `wanted` picks, retired ones too, by id after `after`; with how many
+    /// it picks in all, and how many there are.
+    pub fn hosts(
+        &self,
+        wanted: &HostFilter,
+        after: Option<HostId>,
+        limit: usize,
+    ) -> (Vec<HostView>, u64, u64) {
+        let picks = |host: &Host| {
+            let record = &host.record;
+            let attention = || self.control.requires_attention(host);
+            let labels = &record.labels;
+            wanted.matches(record.id, record.state, &record.facts, labels, attention)
+        };
+        self.control.host_page(&picks, after, limit)
+    }
+
+    /// What looks different since this was asked last.
+    pub fn take_touched(&self) -> Change {
+        let newest = self.control.rollouts().last().map(|(id, _)| *id);
+        self.touched.borrow_mut().take(newest)
+    }
+
+    /// The ring of a host in the newest rollout it takes part in; empty where it takes part in none.
+    pub fn ring_of(&self, host: HostId) -> String {
+        let newest = self
+            .control
+            .rollouts()
+            .into_iter()
+            .rev()
+            .take(RING_ROLLOUTS);
+        newest
+            .filter_map(|(id, _)| self.control.rollout(id))
+            .filter(|rollout| rollout.spec.kind == AssignmentKind::Install)
+            .find_map(|rollout| {
+                let ring = rollout.member(host)?.ring;
+                Some(rollout.rings().get(ring)?.record.name.to_string())
+            })
+            .unwrap_or_default()
     }
 
     /// One host.

@@ -1,8 +1,6 @@
 //! Hosts and the tokens by which new ones join.
 
-use super::{
-    Shared, admin, carry_out, not_found, page_of, plain_outcome, store_failed, token_refused,
-};
+use super::{Shared, admin, carry_out, not_found, plain_outcome, store_failed, token_refused};
 use crate::pki::random;
 use crate::tokens::Order;
 use ringward_domain::HostId;
@@ -48,20 +46,25 @@ impl FleetService for FleetApi {
         let request = request.into_inner();
         let page = PageRequest::decode(request.page_size, request.page_token)?;
         let filter = HostFilter::try_from(request.filter.unwrap_or_default())?;
+        let after = match page.after.as_slice() {
+            [] => None,
+            raw => Some(HostId(u64::from_be_bytes(raw.try_into().map_err(
+                |_| status::bad_field("page_token", "is not of this listing"),
+            )?))),
+        };
         let answer = self
             .0
             .handle
             .ask(move |seen| {
-                let hosts = seen.hosts();
-                let all = hosts.len() as u64;
-                let hosts: Vec<_> = hosts.into_iter().filter(|h| filter.matches(h)).collect();
-                let total = hosts.len() as u64;
-                let (mut hosts, next) = page_of(hosts, &page.after, page.size, |h| {
-                    h.id.0.to_be_bytes().to_vec()
-                });
-                for host in &mut hosts {
-                    host.signals.clear();
-                }
+                // One more than fits says that there is a next page.
+                let (mut hosts, total, all) =
+                    seen.hosts(&filter, after, page.size.saturating_add(1));
+                let more = hosts.len() > page.size;
+                hosts.truncate(page.size);
+                let next = match hosts.last() {
+                    Some(last) if more => last.id.0.to_be_bytes().to_vec(),
+                    _ => Vec::new(),
+                };
                 HostPage {
                     hosts,
                     next,

@@ -1,7 +1,8 @@
 /** The admin API as the page calls it. */
 import { Code, ConnectError, createClient, type Client, type Interceptor, type Transport } from "@connectrpc/connect";
 import { createGrpcWebTransport } from "@connectrpc/connect-web";
-import { FleetService, PolicyService, ReleaseService, RolloutService, WatchService } from "../gen/ringward/v1/admin_pb";
+import { AuditService, FleetService, PolicyService, ReleaseService, RolloutService, WatchService } from "../gen/ringward/v1/admin_pb";
+import { OverviewService } from "../gen/ringward/v1/overview_pb";
 
 export interface Clients {
   fleet: Client<typeof FleetService>;
@@ -9,6 +10,8 @@ export interface Clients {
   rollouts: Client<typeof RolloutService>;
   policy: Client<typeof PolicyService>;
   watch: Client<typeof WatchService>;
+  overview: Client<typeof OverviewService>;
+  audit: Client<typeof AuditService>;
 }
 
 /** What is learned from every answer. */
@@ -40,6 +43,8 @@ export function clients(transport: Transport): Clients {
     rollouts: createClient(RolloutService, transport),
     policy: createClient(PolicyService, transport),
     watch: createClient(WatchService, transport),
+    overview: createClient(OverviewService, transport),
+    audit: createClient(AuditService, transport),
   };
 }
 

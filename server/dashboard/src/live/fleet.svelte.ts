@@ -1,28 +1,23 @@
-/** Loads the fleet page by page and keeps it fresh. */
+/** Holds the fleet as the server tells it, and keeps it fresh: the first time all of it, then changes. */
 import { Fleet } from "../model/fleet";
 import { live } from "./live.svelte";
 import { said } from "./clients";
 
-const PAGE = 1_000;
-/** Pause between two walks over the whole fleet; a large one takes longer by itself. */
-const AGAIN_MS = 8_000;
-/** Pause between pages of a later walk, so that a fleet of 100,000 costs the server next to nothing. */
-const PAGE_PAUSE_MS = 250;
-/** How often a change of the table is drawn while pages arrive. */
-const DRAW_EVERY_MS = 250;
+/** Pause between two askings for what changed; a quiet fleet answers with a few bytes. */
+const AGAIN_MS = 1_500;
+/** While the page is not in sight. */
+const AGAIN_UNSEEN_MS = 15_000;
 
 class FleetLive {
   fleet = new Fleet();
   revision = $state(0);
-  total = $state<number | undefined>(undefined);
-  /** The first walk is through. */
+  /** Everything was told once. */
   complete = $state(false);
   problem = $state("");
   private users = 0;
   private walking = false;
-  private drawnAt = 0;
 
-  /** Keeps the fleet loaded while somebody looks; answers how to stop. */
+  /** Keeps the fleet fresh while somebody looks; answers how to stop. */
   use(): () => void {
     this.users += 1;
     if (!this.walking) void this.walk();
@@ -38,31 +33,24 @@ class FleetLive {
       } catch (error) {
         this.problem = said(error);
       }
-      await sleep(AGAIN_MS);
+      await new Promise((wake) => setTimeout(wake, document.hidden ? AGAIN_UNSEEN_MS : AGAIN_MS));
     }
     this.walking = false;
   }
 
   private async once(): Promise<void> {
-    let pageToken = new Uint8Array();
-    do {
-      const page = await live.clients.fleet.listHosts({ pageSize: PAGE, pageToken });
-      this.fleet.put(page.hosts);
-      this.total = Number(page.total + page.filteredOut);
-      pageToken = page.nextPageToken as Uint8Array<ArrayBuffer>;
-      const now = performance.now();
-      if (pageToken.length === 0 || now - this.drawnAt > DRAW_EVERY_MS) {
-        this.drawnAt = now;
-        this.revision += 1;
-      }
-      if (pageToken.length > 0) await sleep(this.complete ? PAGE_PAUSE_MS : 0);
-    } while (pageToken.length > 0 && this.users > 0);
-    if (pageToken.length === 0) this.complete = true;
+    const { picture, revision, told } = this.fleet;
+    let changed = false;
+    for await (const part of live.clients.overview.fleet({ picture, revision, texts: told }, { timeoutMs: 60_000 })) {
+      changed ||= part.hosts.length > 0 || part.gone.length > 0 || part.picture !== picture;
+      this.fleet.put(part);
+      // The first rows are drawn at once, the others when all of them are here.
+      if (changed && (part.caughtUp || (!this.complete && this.revision === 0))) this.revision += 1;
+      // Parts of a large fleet come faster than they are drawn: the page stays answerable between.
+      if (!part.caughtUp) await new Promise((wake) => setTimeout(wake, 0));
+    }
+    this.complete = true;
   }
-}
-
-function sleep(ms: number): Promise<void> {
-  return new Promise((wake) => setTimeout(wake, ms));
 }
 
 export const fleetLive = new FleetLive();

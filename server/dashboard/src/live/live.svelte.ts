@@ -1,7 +1,6 @@
 /** One stream feeds the whole page; when it is cut it is resumed, and the page says how old it is. */
 import type { Andon, RolloutView, StatusResponse } from "../gen/ringward/v1/admin_pb";
 import { RolloutState } from "../gen/ringward/v1/types_pb";
-import { History } from "../model/history";
 import { retryMs, type Link } from "../model/stale";
 import { connect, type Clients, type Heard } from "./clients";
 import { current, type Session } from "./session";
@@ -40,11 +39,8 @@ class Live implements Heard {
   nowMs = $state(performance.now());
   /** Server's wall clock minus this computer's. */
   offsetMs = $state(0);
-  /** Grows when histories changed. */
-  seen = $state(0);
 
   clients!: Clients;
-  readonly histories = new Map<bigint, History>();
   private byId = new Map<bigint, RolloutView>();
   private drawing = false;
   private running = false;
@@ -141,12 +137,7 @@ class Live implements Heard {
 
   /** Takes views over, and draws them soon. */
   put(views: RolloutView[]): void {
-    for (const view of views) {
-      this.byId.set(view.id, view);
-      let history = this.histories.get(view.id);
-      if (!history) this.histories.set(view.id, (history = new History()));
-      history.see(view, this.serverNowMs());
-    }
+    for (const view of views) this.byId.set(view.id, view);
     if (this.drawing) return;
     this.drawing = true;
     setTimeout(() => {
@@ -154,7 +145,6 @@ class Live implements Heard {
       const newest = (a: RolloutView, b: RolloutView) =>
         a.startedUnixMs === b.startedUnixMs ? (a.id < b.id ? 1 : -1) : a.startedUnixMs < b.startedUnixMs ? 1 : -1;
       this.rollouts = [...this.byId.values()].sort(newest);
-      this.seen += 1;
     }, DRAW_EVERY_MS);
   }
 

@@ -1,6 +1,8 @@
 /** A made-up fleet: the same seed, the same hosts. */
 import { create } from "@bufbuild/protobuf";
 import { HostViewSchema, type HostView } from "../gen/ringward/v1/admin_pb";
+import { FleetFeedSchema, HostGlance, type FleetFeed } from "../gen/ringward/v1/overview_pb";
+import { labelText } from "../model/fleet";
 import { Arch, AttemptObservedSchema, GuardTier, HostState, Os, SignalKind, SignalSchema } from "../gen/ringward/v1/types_pb";
 
 const BUILDS = ["Debian 12", "Debian 13", "Ubuntu 24.04", "RHEL 9.6", "10.0.22631", "10.0.26100"];
@@ -121,4 +123,44 @@ export function detailed(i: number, trouble: Trouble): HostView {
     signal(3, SignalKind.CHANGE, "libssl3 3.0.16 → 3.0.17 by apt", "", { package: "libssl3", from: "3.0.16", to: "3.0.17" }, before),
   );
   return view;
+}
+
+function glance(host: HostView): HostGlance {
+  if (host.state === HostState.RETIRED) return HostGlance.RETIRED;
+  if (host.state === HostState.PENDING) return HostGlance.PENDING;
+  if (host.attention.length > 0) return HostGlance.ATTENTION;
+  return host.connected ? HostGlance.WELL : HostGlance.SILENT;
+}
+
+const PART = 4_000;
+const CLOCK_MS = 90_000_000;
+
+/** The whole fleet as the overview tells it, part by part. */
+export function* feed(hosts: number, trouble: Trouble, rings: (i: number) => string): Generator<FleetFeed> {
+  const texts = new Map<string, number>([["", 0]]);
+  for (let from = 0; from < Math.max(hosts, 1); from += PART) {
+    const part = create(FleetFeedSchema, { picture: 7n, fleetClockMs: BigInt(CLOCK_MS) });
+    const text = (of: string): number => {
+      const known = texts.get(of);
+      if (known !== undefined) return known;
+      texts.set(of, texts.size);
+      part.texts.push(of);
+      return texts.size - 1;
+    };
+    for (let i = from; i < Math.min(hosts, from + PART); i += 1) {
+      const view = host(i, trouble);
+      part.hosts.push(view.id);
+      part.hostnames.push(view.facts!.hostname.slice(0, 253));
+      part.glances.push(glance(view));
+      part.systems.push(text(`${view.facts!.os === Os.WINDOWS ? "Windows" : "Linux"}: ${view.facts!.osBuild}`));
+      part.labels.push(text(labelText(view.labels)));
+      part.running.push(text(view.observed!.packages.map((p) => `${p.package} ${p.runningVersion}`).join(", ")));
+      part.attention.push(text(view.attention.join("; ")));
+      part.rings.push(text(rings(i)));
+      part.heardMs.push(view.connected ? 0n : BigInt(Math.max(1, CLOCK_MS - Number(view.lastSeenMs))));
+    }
+    part.caughtUp = from + PART >= hosts;
+    part.revision = part.caughtUp ? 1n : 0n;
+    yield part;
+  }
 }

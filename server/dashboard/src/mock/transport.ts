@@ -2,6 +2,7 @@
 import { create } from "@bufbuild/protobuf";
 import { Code, ConnectError, createRouterTransport, type Interceptor, type Transport } from "@connectrpc/connect";
 import {
+  AuditService,
   FleetService,
   MemberKind,
   MemberViewSchema,
@@ -20,11 +21,19 @@ import {
   type RolloutView,
   type WatchEvent,
 } from "../gen/ringward/v1/admin_pb";
-import { RolloutState, WaitKind, WaitWhySchema } from "../gen/ringward/v1/types_pb";
+import { OverviewService } from "../gen/ringward/v1/overview_pb";
+import { RolloutState, SignalKind, WaitKind, WaitWhySchema } from "../gen/ringward/v1/types_pb";
 import { hex, same } from "../model/ids";
-import { NEW, OLD, detailed, digest, host, hostname, idOf, indexOf } from "./fleet";
+import { NEW, OLD, detailed, digest, feed, hostname, idOf, indexOf, mix } from "./fleet";
 import { advance, deadOf, disaster, halting, quiet, ringSizes, type Scene } from "./rollouts";
 
+const AUDIT = [
+  { actor: "dana", action: "token create", object: "token 5f0c", reason: "first hosts" },
+  { actor: "dana", action: "release publish", object: "sensor 4.2.0", reason: "weekly" },
+  { actor: "dana", action: "rollout start", object: "r-0000000000005ea1", reason: "weekly <b>update</b>" },
+  { actor: "ringward", action: "rollout halt", object: "r-0000000000005ea1", reason: "2 of 3 resolved exposures failed" },
+  { actor: "miguel", action: "host freeze", object: "h-00000000000000ff", reason: "needed for evidence \u202e" },
+];
 const SCENES: Scene[] = ["quiet", "halting", "disaster", "empty", "busy", "hostile"];
 
 class World {
@@ -148,17 +157,6 @@ export function mockTransport(search: URLSearchParams, interceptors: Interceptor
     ({ service }) => {
       service(FleetService, {
         status: () => ({ version: "0.1.0", hosts: BigInt(world.hosts), connected: BigInt(Math.max(0, world.hosts - trouble.dead.size)), epoch: 1n, fleetClockMs: 1n }),
-        listHosts: (request) => {
-          const from = request.pageToken.length > 0 ? Number(new DataView(request.pageToken.slice().buffer).getUint32(0)) : 0;
-          const to = Math.min(world.hosts, from + (request.pageSize || 200));
-          const next = new Uint8Array(4);
-          new DataView(next.buffer).setUint32(0, to);
-          return {
-            hosts: Array.from({ length: to - from }, (_, i) => host(from + i, trouble)),
-            nextPageToken: to < world.hosts ? next : new Uint8Array(),
-            total: BigInt(world.hosts),
-          };
-        },
         getHost: ({ host: id }) => {
           const i = indexOf(id);
           if (i < 0 || i >= world.hosts) throw new ConnectError("this host does not exist; list them with `ringwardctl hosts list`", Code.NotFound);
@@ -215,6 +213,61 @@ export function mockTransport(search: URLSearchParams, interceptors: Interceptor
           rings: ["canary", "early", "broad"].map((name, i) => ({ name, matches: `${[1, 9, 90][i]} % of all hosts`, hosts: BigInt(ringSizes(world.hosts)[i]!), soakMs: 900_000n, verifyBoot: i === 0 })),
           appliedBy: "dana",
           appliedUnixMs: BigInt(Date.now() - 86_400_000),
+        }),
+      });
+      service(OverviewService, {
+        fleet: async function* ({ picture, revision }) {
+          const [a, b] = ringSizes(world.hosts);
+          if (picture === 7n && revision === 1n) yield { picture, revision, caughtUp: true, fleetClockMs: 90_000_000n };
+          else yield* feed(world.hosts, trouble, (i) => (scene === "empty" ? "" : i < a ? "canary" : i < a + b ? "early" : "broad"));
+        },
+        signals: () => {
+          const now = Math.floor(Date.now() / 60_000) * 60_000;
+          const loud = trouble.dead.size;
+          const kinds = [SignalKind.BUGCHECK, SignalKind.UNCLEAN_BOOT, SignalKind.SERVICE_FAILED, SignalKind.CHANGE];
+          return {
+            bucketMs: 60_000n,
+            sinceUnixMs: BigInt(now - 6 * 3_600_000),
+            nowUnixMs: BigInt(now + 20_000),
+            buckets:
+              scene === "empty"
+                ? []
+                : Array.from({ length: 360 }, (_, i) => ({
+                    startUnixMs: BigInt(now - (359 - i) * 60_000),
+                    counts: kinds.map((kind, k) => ({ kind, count: k < 2 ? (i > 352 ? Math.ceil(loud / 4) : 0) : mix(i * 7 + k) % 23 === 0 ? 1 : 0 })).filter((c) => c.count > 0),
+                  })),
+          };
+        },
+        history: ({ rollout }) => {
+          const view = world.find(rollout);
+          const begun = Number(view.startedUnixMs);
+          const t = view.rings.reduce((n, r) => ({ confirmed: n.confirmed + Number(r.confirmed), dead: n.dead + Number(r.failed + r.silent + r.reverted), flight: n.flight + Number(r.inFlight) }), { confirmed: 0, dead: 0, flight: 0 });
+          const span = Math.max(1, Date.now() - begun);
+          const samples = Array.from({ length: 30 }, (_, i) => {
+            const share = ((i + 1) / 30) ** 2;
+            const late = Math.max(0, (i - 23) / 6);
+            return {
+              atUnixMs: BigInt(Math.floor(begun + (span * (i + 1)) / 30)),
+              exposed: BigInt(Math.round((t.confirmed + t.dead + t.flight) * share)),
+              confirmed: BigInt(Math.round(t.confirmed * share)),
+              failed: BigInt(Math.round(t.dead * late)),
+              signals: BigInt(Math.round(t.dead * late * 2)),
+            };
+          });
+          const steps = [
+            { atUnixMs: BigInt(begun), ring: "", words: "running" },
+            { atUnixMs: BigInt(begun), ring: "canary", words: "open" },
+            ...(t.dead > 0 ? [{ atUnixMs: BigInt(Date.now() - 20_000), ring: "canary", words: `${t.dead} more failed, ${t.dead} in all` }] : []),
+            ...(view.stateReason ? [{ atUnixMs: BigInt(Date.now() - 19_000), ring: "", words: `halted: ${view.stateReason}` }] : []),
+          ];
+          return { samples, steps };
+        },
+      });
+      service(AuditService, {
+        head: () => ({ size: scene === "empty" ? 0n : BigInt(AUDIT.length), root: digest(77) }),
+        list: ({ from, pageSize }) => ({
+          size: BigInt(AUDIT.length),
+          entries: AUDIT.slice(Number(from), Number(from) + (pageSize || 200)).map((entry, i) => ({ index: from + BigInt(i), entry: new TextEncoder().encode(JSON.stringify({ at_unix_ms: Date.now() - (AUDIT.length - i) * 60_000, ...entry })), leafHash: digest(i) })),
         }),
       });
       service(WatchService, {

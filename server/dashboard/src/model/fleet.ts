@@ -1,9 +1,8 @@
 /**
- * The fleet in columns: a host costs about a hundred bytes here, where its message costs kilobytes.
- * 100,000 hosts fit into a page's memory this way, and a filter runs over them in milliseconds.
+ * The fleet in columns, as the server tells it: a host costs about a hundred bytes here. 100,000 hosts
+ * fit into a page's memory this way, and a filter runs over them in milliseconds.
  */
-import type { HostView } from "../gen/ringward/v1/admin_pb";
-import { HostState } from "../gen/ringward/v1/types_pb";
+import { HostGlance, type FleetFeed } from "../gen/ringward/v1/overview_pb";
 import { hostName } from "./ids";
 
 /** How a host looks at a glance, worst first. */
@@ -19,37 +18,6 @@ export const GLANCE_WORDS: Record<Glance, string> = {
   retired: "retired",
 };
 
-export function glance(host: HostView): Glance {
-  if (host.state === HostState.RETIRED) return "retired";
-  if (host.attention.length > 0) return "attention";
-  if (host.state === HostState.PENDING) return "pending";
-  if (!host.connected) return "silent";
-  switch (host.observed?.attempt?.phase?.phase.case) {
-    case "switching":
-    case "applied":
-    case "rebooting":
-    case "soaking":
-      return "trial";
-    default:
-      return "well";
-  }
-}
-
-/** Strings that recur are kept once. */
-class Words {
-  readonly all: string[] = [""];
-  private readonly index = new Map<string, number>([["", 0]]);
-  put(word: string): number {
-    const known = this.index.get(word);
-    if (known !== undefined) return known;
-    // 65,535 distinct builds, versions or reasons: beyond that they are told by the host page only.
-    if (this.all.length > 0xfffe) return 0;
-    this.index.set(word, this.all.length);
-    this.all.push(word);
-    return this.all.length - 1;
-  }
-}
-
 /** One host, taken out of the columns to be shown. */
 export interface Row {
   index: number;
@@ -59,10 +27,10 @@ export interface Row {
   osBuild: string;
   labels: string;
   running: string;
-  agent: string;
+  ring: string;
   attention: string;
-  /** Heard of so long ago, when it was listed. */
-  lastSeenMs: number;
+  /** Heard of so long ago; 0 while it has a session, nothing where not since the server started. */
+  quietMs: number | undefined;
 }
 
 /** What narrows the table; what is left empty does not narrow. Kept in the address bar. */
@@ -72,51 +40,114 @@ export interface Filter {
   /** `key=value`, or any part of a label. */
   label: string;
   os: string;
+  ring: string;
+  criticality: string;
 }
 
-export const NO_FILTER: Filter = { query: "", glances: [], label: "", os: "" };
+export const NO_FILTER: Filter = { query: "", glances: [], label: "", os: "", ring: "", criticality: "" };
+
+/** By what the fleet is broken down. */
+export const DIMENSIONS = ["os", "ring", "criticality"] as const;
+export type Dimension = (typeof DIMENSIONS)[number];
+/** What an empty value is called, and looked for as. */
+export const NONE = "none";
+
+/** Hosts that share a value. */
+export interface Share {
+  value: string;
+  hosts: number;
+  /** By how they look, in the order of GLANCES. */
+  glances: number[];
+}
+
+const GLANCE_OF: Record<HostGlance, Glance> = {
+  [HostGlance.UNSPECIFIED]: "attention",
+  [HostGlance.ATTENTION]: "attention",
+  [HostGlance.SILENT]: "silent",
+  [HostGlance.PENDING]: "pending",
+  [HostGlance.TRIAL]: "trial",
+  [HostGlance.WELL]: "well",
+  [HostGlance.RETIRED]: "retired",
+};
+/** A place whose host is gone. */
+const GONE = 255;
 
 export class Fleet {
+  /** Hosts there are. */
   length = 0;
+  /** To name when asking for what changed. */
+  picture = 0n;
+  revision = 0n;
+  /** Texts told so far. */
+  get told(): number {
+    return this.texts.length - 1;
+  }
+  private places = 0;
+  private clockMs = 0;
   private ids = new BigUint64Array(1024);
   private glances = new Uint8Array(1024);
-  private builds = new Uint16Array(1024);
-  private labelSets = new Uint16Array(1024);
-  private versions = new Uint16Array(1024);
-  private agents = new Uint16Array(1024);
-  private whys = new Uint16Array(1024);
-  private seen = new Float64Array(1024);
-  private readonly names: string[] = [];
-  private readonly words = new Words();
+  private systems = new Uint32Array(1024);
+  private labels = new Uint32Array(1024);
+  private running = new Uint32Array(1024);
+  private attention = new Uint32Array(1024);
+  private rings = new Uint32Array(1024);
+  private heard = new Float64Array(1024);
+  private names: string[] = [];
+  private texts: string[] = [""];
   private readonly at = new Map<bigint, number>();
-  /** Grows with each change. */
-  revision = 0;
 
-  /** Takes hosts in, or takes their newer state over. */
-  put(hosts: HostView[]): void {
-    for (const host of hosts) {
-      let i = this.at.get(host.id);
-      if (i === undefined) {
-        i = this.length;
-        this.length += 1;
-        this.at.set(host.id, i);
-        this.grow();
-      }
-      this.ids[i] = host.id;
-      this.names[i] = host.facts?.hostname ?? "";
-      this.glances[i] = GLANCES.indexOf(glance(host));
-      this.builds[i] = this.words.put(host.facts?.osBuild ?? "");
-      this.labelSets[i] = this.words.put(labelText(host.labels));
-      this.versions[i] = this.words.put(runningText(host));
-      this.agents[i] = this.words.put(host.agentVersion);
-      this.whys[i] = this.words.put(host.attention.join("; "));
-      this.seen[i] = Number(host.lastSeenMs);
+  /** Takes a part over; one of another picture ends what was known. */
+  put(part: FleetFeed): void {
+    if (part.picture !== this.picture) this.clear(part.picture);
+    this.clockMs = Number(part.fleetClockMs);
+    for (const text of part.texts) this.texts.push(text);
+    for (const id of part.gone) this.drop(id);
+    for (const [from, id] of part.hosts.entries()) {
+      const i = this.placeOf(id);
+      this.names[i] = part.hostnames[from] ?? "";
+      this.glances[i] = GLANCES.indexOf(GLANCE_OF[part.glances[from] ?? HostGlance.UNSPECIFIED] ?? "attention");
+      this.systems[i] = part.systems[from] ?? 0;
+      this.labels[i] = part.labels[from] ?? 0;
+      this.running[i] = part.running[from] ?? 0;
+      this.attention[i] = part.attention[from] ?? 0;
+      this.rings[i] = part.rings[from] ?? 0;
+      this.heard[i] = Number(part.heardMs[from] ?? 0n);
     }
-    this.revision += 1;
+    if (part.caughtUp) this.revision = part.revision;
+  }
+
+  private clear(picture: bigint): void {
+    this.picture = picture;
+    this.revision = 0n;
+    this.length = 0;
+    this.places = 0;
+    this.names = [];
+    this.texts = [""];
+    this.at.clear();
+  }
+
+  private drop(id: bigint): void {
+    const i = this.at.get(id);
+    if (i === undefined) return;
+    this.at.delete(id);
+    this.glances[i] = GONE;
+    this.length -= 1;
+  }
+
+  private placeOf(id: bigint): number {
+    const known = this.at.get(id);
+    if (known !== undefined) return known;
+    const i = this.places;
+    this.places += 1;
+    this.length += 1;
+    this.at.set(id, i);
+    this.grow();
+    this.ids[i] = id;
+    return i;
   }
 
   private grow(): void {
-    if (this.length <= this.ids.length) return;
+    if (this.places <= this.ids.length) return;
     const size = this.ids.length * 2;
     const wider = <T extends { set(from: never): void }>(to: T, from: T): T => {
       to.set(from as never);
@@ -124,28 +155,34 @@ export class Fleet {
     };
     this.ids = wider(new BigUint64Array(size), this.ids);
     this.glances = wider(new Uint8Array(size), this.glances);
-    this.builds = wider(new Uint16Array(size), this.builds);
-    this.labelSets = wider(new Uint16Array(size), this.labelSets);
-    this.versions = wider(new Uint16Array(size), this.versions);
-    this.agents = wider(new Uint16Array(size), this.agents);
-    this.whys = wider(new Uint16Array(size), this.whys);
-    this.seen = wider(new Float64Array(size), this.seen);
+    this.systems = wider(new Uint32Array(size), this.systems);
+    this.labels = wider(new Uint32Array(size), this.labels);
+    this.running = wider(new Uint32Array(size), this.running);
+    this.attention = wider(new Uint32Array(size), this.attention);
+    this.rings = wider(new Uint32Array(size), this.rings);
+    this.heard = wider(new Float64Array(size), this.heard);
   }
 
   row(i: number): Row {
-    const word = (column: Uint16Array) => this.words.all[column[i]!]!;
+    const text = (column: Uint32Array) => this.texts[column[i]!] ?? "";
     return {
       index: i,
       id: this.ids[i]!,
       hostname: this.names[i]!,
       glance: this.glance(i),
-      osBuild: word(this.builds),
-      labels: word(this.labelSets),
-      running: word(this.versions),
-      agent: word(this.agents),
-      attention: word(this.whys),
-      lastSeenMs: this.seen[i]!,
+      osBuild: text(this.systems),
+      labels: text(this.labels),
+      running: text(this.running),
+      ring: text(this.rings),
+      attention: text(this.attention),
+      quietMs: this.quietMs(i),
     };
+  }
+
+  private quietMs(i: number): number | undefined {
+    const heard = this.heard[i]!;
+    if (heard === 0) return 0;
+    return heard === 1 ? undefined : Math.max(0, this.clockMs - heard);
   }
 
   glance(i: number): Glance {
@@ -160,46 +197,84 @@ export class Fleet {
 
   /** Hosts by how they look. */
   counts(): Record<Glance, number> {
-    const counts = new Array<number>(GLANCES.length).fill(0);
-    for (let i = 0; i < this.length; i += 1) counts[this.glances[i]!]! += 1;
+    const counts = new Array<number>(256).fill(0);
+    for (let i = 0; i < this.places; i += 1) counts[this.glances[i]!]! += 1;
     return Object.fromEntries(GLANCES.map((g, at) => [g, counts[at]!])) as Record<Glance, number>;
   }
 
-  /** The builds there are, most frequent first. */
-  osBuilds(): { build: string; hosts: number }[] {
-    const counts = new Map<number, number>();
-    for (let i = 0; i < this.length; i += 1) counts.set(this.builds[i]!, (counts.get(this.builds[i]!) ?? 0) + 1);
-    return [...counts]
-      .map(([word, hosts]) => ({ build: this.words.all[word]!, hosts }))
-      .filter((b) => b.build !== "")
-      .sort((a, b) => b.hosts - a.hosts || a.build.localeCompare(b.build))
-      .slice(0, 50);
+  /** The fleet by one dimension, most hosts first; retired ones are not counted. */
+  shares(dimension: Dimension): Share[] {
+    const column = this.column(dimension);
+    const value = this.valueOf(dimension);
+    const retired = GLANCES.indexOf("retired");
+    const found = new Map<string, Share>();
+    const byText: (Share | undefined)[] = [];
+    for (let i = 0; i < this.places; i += 1) {
+      const look = this.glances[i]!;
+      if (look === GONE || look === retired) continue;
+      const text = column[i]!;
+      let share = byText[text];
+      if (!share) {
+        const name = value(text);
+        share = found.get(name) ?? { value: name, hosts: 0, glances: GLANCES.map(() => 0) };
+        found.set(name, share);
+        byText[text] = share;
+      }
+      share.hosts += 1;
+      share.glances[look]! += 1;
+    }
+    return [...found.values()].sort((a, b) => b.hosts - a.hosts || a.value.localeCompare(b.value));
   }
 
-  /** The hosts that meet a filter, worst first, then by name. */
+  private column(dimension: Dimension): Uint32Array {
+    return { os: this.systems, ring: this.rings, criticality: this.labels }[dimension];
+  }
+
+  /** The value of a dimension in a text of its column. */
+  private valueOf(dimension: Dimension): (text: number) => string {
+    if (dimension !== "criticality") return (text) => this.texts[text] || NONE;
+    return (text) => /(?:^| )criticality=(\S+)/u.exec(this.texts[text] ?? "")?.[1] ?? NONE;
+  }
+
+  /** The hosts without a session, longest quiet first. */
+  silent(most: number): Row[] {
+    const silent = GLANCES.indexOf("silent");
+    const found: number[] = [];
+    for (let i = 0; i < this.places; i += 1) if (this.glances[i] === silent) found.push(i);
+    return found
+      .sort((a, b) => this.heard[a]! - this.heard[b]!)
+      .slice(0, most)
+      .map((i) => this.row(i));
+  }
+
+  /** The hosts that meet a filter, worst first. */
   select(filter: Filter): Uint32Array {
     const query = filter.query.trim().toLowerCase();
     const wanted = filter.glances.map((g) => GLANCES.indexOf(g));
     const label = filter.label.trim().toLowerCase();
-    const labelFits = this.fits((word) => word.toLowerCase().includes(label), label === "");
-    const osFits = this.fits((word) => word === filter.os, filter.os === "");
-    const found: number[] = [];
-    for (let i = 0; i < this.length; i += 1) {
-      if (wanted.length > 0 && !wanted.includes(this.glances[i]!)) continue;
-      if (!labelFits(this.labelSets[i]!) || !osFits(this.builds[i]!)) continue;
-      if (query !== "" && !this.names[i]!.toLowerCase().includes(query) && !hostName(this.ids[i]!).startsWith(query)) continue;
-      found.push(i);
-    }
+    const tests = [
+      this.fits(this.labels, (text) => this.texts[text]!.toLowerCase().includes(label), label === ""),
+      ...DIMENSIONS.map((d) => {
+        const value = this.valueOf(d);
+        return this.fits(this.column(d), (text) => value(text) === filter[d], filter[d] === "");
+      }),
+    ].filter((test) => test !== undefined);
     const buckets: number[][] = GLANCES.map(() => []);
-    for (const i of found) buckets[this.glances[i]!]!.push(i);
+    for (let i = 0; i < this.places; i += 1) {
+      const look = this.glances[i]!;
+      if (look === GONE || (wanted.length > 0 && !wanted.includes(look))) continue;
+      if (!tests.every((test) => test(i))) continue;
+      if (query !== "" && !this.names[i]!.toLowerCase().includes(query) && !hostName(this.ids[i]!).startsWith(query)) continue;
+      buckets[look]!.push(i);
+    }
     return Uint32Array.from(buckets.flat());
   }
 
-  /** A test of words that looks at each word once. */
-  private fits(test: (word: string) => boolean, always: boolean): (word: number) => boolean {
-    if (always) return () => true;
+  /** A test of places that looks at each text once; nothing where it lets all through. */
+  private fits(column: Uint32Array, test: (text: number) => boolean, always: boolean): ((i: number) => boolean) | undefined {
+    if (always) return undefined;
     const known: boolean[] = [];
-    return (word) => (known[word] ??= test(this.words.all[word]!));
+    return (i) => (known[column[i]!] ??= test(column[i]!));
   }
 }
 
@@ -210,12 +285,6 @@ export function labelText(labels: Record<string, string>): string {
     .join(" ");
 }
 
-function runningText(host: HostView): string {
-  return (host.observed?.packages ?? [])
-    .map((p) => `${p.package} ${p.runningVersion ?? "?"}`)
-    .join(", ");
-}
-
 /** The filter that an address names. */
 export function filterFrom(search: URLSearchParams): Filter {
   const glances = (search.get("state") ?? "").split(",").filter((g): g is Glance => (GLANCES as readonly string[]).includes(g));
@@ -224,6 +293,8 @@ export function filterFrom(search: URLSearchParams): Filter {
     glances,
     label: search.get("label") ?? "",
     os: search.get("os") ?? "",
+    ring: search.get("ring") ?? "",
+    criticality: search.get("criticality") ?? "",
   };
 }
 
@@ -233,7 +304,7 @@ export function filterSearch(filter: Filter): string {
   if (filter.query) search.set("q", filter.query);
   if (filter.glances.length > 0) search.set("state", filter.glances.join(","));
   if (filter.label) search.set("label", filter.label);
-  if (filter.os) search.set("os", filter.os);
+  for (const d of DIMENSIONS) if (filter[d]) search.set(d, filter[d]);
   const text = search.toString();
   return text === "" ? "" : `?${text}`;
 }

@@ -7,6 +7,7 @@ export type Route =
   | { page: "fleet" }
   | { page: "host"; id: bigint }
   | { page: "releases" }
+  | { page: "audit" }
   | { page: "nowhere"; path: string };
 
 export function route(path: string, search: URLSearchParams): Route {
@@ -24,5 +25,6 @@ export function route(path: string, search: URLSearchParams): Route {
   }
   if (second === undefined && first === "fleet") return { page: "fleet" };
   if (second === undefined && first === "releases") return { page: "releases" };
+  if (second === undefined && first === "audit") return { page: "audit" };
   return { page: "nowhere", path };
 }

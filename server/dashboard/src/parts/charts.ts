@@ -1,18 +1,74 @@
 /** ECharts with what this page draws and nothing else. */
-import { LineChart } from "echarts/charts";
+import { BarChart, LineChart } from "echarts/charts";
 import { AriaComponent, GridComponent, LegendComponent, TooltipComponent } from "echarts/components";
 import { init, use, type ECharts } from "echarts/core";
 import { CanvasRenderer } from "echarts/renderers";
 import type { Sample } from "../model/history";
 import { clock } from "../model/time";
+import type { Series } from "../model/signals";
 
-use([LineChart, AriaComponent, GridComponent, LegendComponent, TooltipComponent, CanvasRenderer]);
+use([BarChart, LineChart, AriaComponent, GridComponent, LegendComponent, TooltipComponent, CanvasRenderer]);
 
 export type { ECharts };
 
 export function open(element: HTMLElement): ECharts {
   return init(element, undefined, { renderer: "canvas" });
 }
+
+type Colour = (name: string) => string;
+
+function axisOf(colour: Colour) {
+  return { axisLine: { lineStyle: { color: colour("line-strong") } }, axisLabel: { color: colour("soft"), fontSize: 12 } };
+}
+
+/** What every chart has around it. */
+function frame(colour: Colour) {
+  return {
+    textStyle: { fontFamily: "Plex, system-ui, sans-serif" },
+    grid: { left: 8, right: 16, top: 52, bottom: 4, containLabel: true },
+    legend: { top: 0, left: 0, itemWidth: 26, textStyle: { color: colour("ink"), fontSize: 12 } },
+    // Drawn on the canvas: a tooltip of markup would need inline styles, which the page forbids.
+    tooltip: {
+      trigger: "axis",
+      renderMode: "richText",
+      backgroundColor: colour("sheet"),
+      borderColor: colour("line-strong"),
+      textStyle: { color: colour("ink"), fontSize: 12 },
+      axisPointer: { lineStyle: { color: colour("line-strong") } },
+    },
+  };
+}
+
+/** Signals by kind, one bar a span of time. */
+export function signals(series: Series, style: CSSStyleDeclaration, still: boolean): Record<string, unknown> {
+  const colour = (name: string) => style.getPropertyValue(`--${name}`).trim();
+  const axis = axisOf(colour);
+  return {
+    animation: !still,
+    animationDuration: 200,
+    aria: { enabled: true, decal: { show: true }, label: { enabled: true, description: series.words } },
+    ...frame(colour),
+    xAxis: {
+      type: "category",
+      data: series.startsMs.map((ms) => clock(ms).replace(/:\d\d .*/u, "")),
+      ...axis,
+      axisTick: { show: false },
+    },
+    yAxis: { type: "value", minInterval: 1, ...axis, splitLine: { lineStyle: { color: colour("line") } } },
+    series: series.kinds.map((kind, i) => ({
+      name: kind.name,
+      type: "bar",
+      stack: "signals",
+      barCategoryGap: "15%",
+      data: kind.counts,
+      itemStyle: { color: colour(SERIES_COLOURS[i % SERIES_COLOURS.length]!) },
+      emphasis: { disabled: true },
+    })),
+  };
+}
+
+/** Told apart by ECharts' decals too. */
+const SERIES_COLOURS = ["failed", "silent", "flight", "reverted", "confirmed", "away", "refused", "deferred"];
 
 /** Exposed, confirmed and failed hosts on one time axis. */
 export function exposures(samples: Sample[], untilMs: number, style: CSSStyleDeclaration, still: boolean): Record<string, unknown> {
@@ -31,7 +87,7 @@ export function exposures(samples: Sample[], untilMs: number, style: CSSStyleDec
     itemStyle: { color: colour(look) },
     emphasis: { disabled: true },
   });
-  const axis = { axisLine: { lineStyle: { color: colour("line-strong") } }, axisLabel: { color: colour("soft"), fontSize: 12 } };
+  const axis = axisOf(colour);
   return {
     animation: !still && samples.length > 1,
     animationDuration: 200,
@@ -40,18 +96,7 @@ export function exposures(samples: Sample[], untilMs: number, style: CSSStyleDec
       decal: { show: true },
       label: { enabled: true, description: describe(samples) },
     },
-    textStyle: { fontFamily: "Plex, system-ui, sans-serif" },
-    grid: { left: 8, right: 16, top: 34, bottom: 4, containLabel: true },
-    legend: { top: 0, left: 0, itemWidth: 26, textStyle: { color: colour("ink"), fontSize: 12 } },
-    // Drawn on the canvas: a tooltip of markup would need inline styles, which the page forbids.
-    tooltip: {
-      trigger: "axis",
-      renderMode: "richText",
-      backgroundColor: colour("sheet"),
-      borderColor: colour("line-strong"),
-      textStyle: { color: colour("ink"), fontSize: 12 },
-      axisPointer: { lineStyle: { color: colour("line-strong") } },
-    },
+    ...frame(colour),
     xAxis: {
       type: "time",
       minInterval: 1000,
@@ -63,6 +108,7 @@ export function exposures(samples: Sample[], untilMs: number, style: CSSStyleDec
     },
     yAxis: { type: "value", minInterval: 1, ...axis, splitLine: { lineStyle: { color: colour("line") } } },
     series: [
+      line("failure signals", "signal", "dotted", (s) => s.signals, "rect"),
       line("exposed", "flight", "solid", (s) => s.exposed, "triangle"),
       line("confirmed", "confirmed", "dashed", (s) => s.confirmed, "circle"),
       line("failed, silent or back", "failed", "solid", (s) => s.dead, "diamond"),

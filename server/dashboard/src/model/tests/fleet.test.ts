@@ -1,20 +1,53 @@
 import { describe, expect, test } from "vitest";
-import { Fleet, NO_FILTER, cells, filterFrom, filterSearch, type Filter } from "../fleet";
-import { host, idOf } from "../../mock/fleet";
+import { DIMENSIONS, Fleet, NO_FILTER, cells, filterFrom, filterSearch, type Filter } from "../fleet";
+import { feed, host, idOf } from "../../mock/fleet";
 
 const trouble = { dead: new Set([0, 1, 2]), hostile: false };
 const fleetOf = (hosts: number) => {
   const fleet = new Fleet();
-  fleet.put(Array.from({ length: hosts }, (_, i) => host(i, trouble)));
+  for (const part of feed(hosts, trouble, (i) => (i < 10 ? "canary" : "broad"))) fleet.put(part);
   return fleet;
 };
 
 describe("a fleet in columns", () => {
   test("keeps every host once, also when it is told twice", () => {
-    const fleet = fleetOf(3_000);
-    fleet.put([host(7, trouble), host(2_999, trouble)]);
-    expect(fleet.length).toBe(3_000);
-    expect(fleet.row(2_999).hostname).toBe(host(2_999, trouble).facts!.hostname);
+    const fleet = fleetOf(9_000);
+    const [again] = [...feed(3, trouble, () => "broad")];
+    fleet.put({ ...again!, texts: [], systems: [0, 0, 0], rings: [0, 0, 0] });
+    expect(fleet.length).toBe(9_000);
+    expect(fleet.row(8_999).hostname).toBe(host(8_999, trouble).facts!.hostname);
+    expect(fleet.row(1).ring).toBe("");
+  });
+
+  test("forgets what is gone, and everything when another picture begins", () => {
+    const fleet = fleetOf(500);
+    const [again] = [...feed(3, trouble, () => "broad")];
+    const none = { ...again!, texts: [], hosts: [], hostnames: [], glances: [] };
+    fleet.put({ ...none, gone: [idOf(0), idOf(999)] });
+    expect(fleet.length).toBe(499);
+    expect(fleet.select(NO_FILTER)).toHaveLength(499);
+    expect(fleet.counts().attention).toBe(fleet.select({ ...NO_FILTER, glances: ["attention"] }).length);
+    fleet.put({ ...again!, picture: 8n });
+    expect(fleet.length).toBe(3);
+    expect(fleet.row(2).ring).toBe("broad");
+  });
+
+  test("splits by system, ring and criticality without losing a host", () => {
+    const fleet = fleetOf(500);
+    const retired = fleet.counts().retired;
+    for (const d of DIMENSIONS) {
+      const shares = fleet.shares(d);
+      expect(shares.reduce((n, s) => n + s.hosts, 0)).toBe(500 - retired);
+      for (const s of shares) expect(fleet.select({ ...NO_FILTER, [d]: s.value })).toHaveLength(s.hosts);
+    }
+    expect(fleet.shares("ring").map((s) => s.value)).toEqual(["broad", "canary"]);
+    expect(fleet.shares("criticality").map((s) => s.value)).toEqual(["low", "high"]);
+  });
+
+  test("names the hosts without a session, longest quiet first", () => {
+    const silent = fleetOf(3_000).silent(5);
+    expect(silent.length).toBe(5);
+    for (const [i, row] of silent.entries()) expect(row.quietMs).toBeLessThanOrEqual(silent[Math.max(0, i - 1)]!.quietMs!);
   });
 
   test("lists the hosts that require attention first, and loses none", () => {
@@ -50,7 +83,7 @@ describe("a fleet in columns", () => {
 });
 
 test("a filter survives the address bar", () => {
-  const filter: Filter = { query: "a b&c", glances: ["attention", "silent"], label: "site=ber", os: "Debian 12" };
+  const filter: Filter = { query: "a b&c", glances: ["attention", "silent"], label: "site=ber", os: "Debian 12", ring: "canary", criticality: "high" };
   expect(filterFrom(new URLSearchParams(filterSearch(filter)))).toEqual(filter);
   expect(filterSearch(NO_FILTER)).toBe("");
 });

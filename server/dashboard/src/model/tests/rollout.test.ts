@@ -1,9 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { AssignmentKind, RolloutState } from "../../gen/ringward/v1/types_pb";
-import { RingState } from "../../gen/ringward/v1/admin_pb";
-import { advance, disaster, halting, quiet } from "../../mock/rollouts";
+import { disaster, halting, quiet } from "../../mock/rollouts";
 import { cleanUpperBound, cleanWindow, forecast } from "../forecast";
-import { History, SAMPLES_MAX } from "../history";
 import { advice, headline, laneSentence, parts, rollbackOf, shares, totals } from "../lanes";
 import { decision, memberWhy, number } from "../words";
 
@@ -86,31 +84,5 @@ describe("a forecast", () => {
     const left = forecast(quiet(203, NOW)[0]!, soak)!;
     expect(left % 900_000).toBe(0);
     expect(left).toBeGreaterThan(900_000);
-  });
-});
-
-describe("a history", () => {
-  test("is bounded and keeps first and last", () => {
-    const history = new History();
-    let [view] = quiet(100_000, NOW);
-    history.see(view!, NOW);
-    const first = history.samples[0]!.atMs;
-    for (let tick = 0; tick < 2_000; tick += 1) {
-      view = advance(view!, tick);
-      history.see(view, NOW + tick);
-    }
-    expect(history.samples.length).toBeLessThanOrEqual(SAMPLES_MAX);
-    expect(history.samples[0]!.atMs).toBe(first);
-    expect(history.samples.at(-1)!.exposed).toBe(totals(view!).exposed);
-  });
-
-  test("names changes of state and deaths, and nothing twice", () => {
-    const history = new History();
-    const [running] = quiet(203, NOW);
-    history.see(running!, NOW);
-    history.see(running!, NOW + 1);
-    const ring = { ...running!.rings[1]!, silent: 1n, state: RingState.OPEN };
-    history.see({ ...running!, state: RolloutState.HALTED, stateReason: "why", rings: running!.rings.with(1, ring) }, NOW + 2);
-    expect(history.steps.map((s) => s.words)).toEqual(["running when this page first saw it", "halted: why", "1 more failed (1 in all)"]);
   });
 });
