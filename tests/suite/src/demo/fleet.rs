@@ -73,6 +73,7 @@ impl Demo {
         programs: Programs,
         dir: &Path,
         chaos: Option<Chaos>,
+        crowd: u64,
         story: &mut Story,
     ) -> Result<Self> {
         story.chapter("A server with its own CA, three agent processes and 200 simulated hosts");
@@ -99,6 +100,10 @@ impl Demo {
         init.extend(args(["--rings"], &policy));
         init.extend(args(["--release-root"], &keys.join("release-root.json")));
         output(&programs.path("ringward-server"), init).await?;
+        if crowd > 0 {
+            super::crowd::seed(&data, crowd).await?;
+            story.say(&format!("{crowd} hosts are in the store"));
+        }
         let server = Some(start_server(&programs, dir)?);
         let context = data.join("admin.context.toml");
         let client = reach(&context).await?;

@@ -1,6 +1,7 @@
 //! The demo: 203 hosts, a good release, a lethal one that stops itself, and everybody's way back.
 
 mod chaos;
+mod crowd;
 mod fleet;
 mod outcome;
 mod story;
@@ -42,6 +43,9 @@ pub struct Options {
     /// Write the outcome as JSON
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    /// Beside them so many hosts that are only in the server's store: for measuring the dashboard
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub crowd: u64,
     /// Keep everything in this folder (default: a new one, removed at the end)
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
@@ -67,9 +71,13 @@ pub async fn run(options: Options) -> Result<bool> {
         Programs::new(options.programs.clone()),
         &dir,
         chaos,
+        options.crowd,
         &mut story,
     )
     .await?;
+    if options.crowd > 0 {
+        return tell_crowd(demo, &mut story).await;
+    }
     let outcome = tell(&mut demo, &mut story).await?;
     story.say(&outcome.table());
     if let Some(file) = &options.json {
@@ -88,6 +96,22 @@ pub async fn run(options: Options) -> Result<bool> {
     }
     demo.stop().await?;
     Ok(faults.is_empty())
+}
+
+/// Among a crowd the story is one long rollout that somebody looks at; nothing of it is judged.
+async fn tell_crowd(mut demo: Demo, story: &mut Story) -> Result<bool> {
+    let release = demo.publish("1.0", "good").await?;
+    story.say(&demo.invitation());
+    let story = async {
+        demo.start(&release, story).await?;
+        std::future::pending::<Result<()>>().await
+    };
+    tokio::select! {
+        failed = story => failed?,
+        pressed = tokio::signal::ctrl_c() => pressed.context("waiting for Ctrl-C")?,
+    }
+    demo.stop().await?;
+    Ok(true)
 }
 
 async fn tell(demo: &mut Demo, story: &mut Story) -> Result<Outcome> {
