@@ -11,6 +11,8 @@ const SCENES: [string, string, string][] = [
   ["fleet, empty", "/fleet", "empty"],
   ["releases", "/releases", "disaster"],
   ["releases, empty", "/releases", "empty"],
+  ["audit", "/audit", "quiet"],
+  ["audit, empty", "/audit", "empty"],
   ["nowhere", "/fleet/none", "quiet"],
 ];
 
@@ -115,6 +117,37 @@ test("the filter lives in the address and survives a reload", async ({ page }) =
   await expect(told).toHaveText(before!);
 });
 
+test("the fleet by ring leads to exactly the hosts of a ring, and the filter says so", async ({ page }) => {
+  await open(page, "/fleet", "halting");
+  await page.getByRole("button", { name: "ring", exact: true }).click();
+  const row = page.getByRole("row").filter({ has: page.getByRole("rowheader", { name: "canary" }) });
+  const hosts = await row.getByRole("cell").first().innerText();
+  await row.getByRole("cell").first().getByRole("link").click();
+  await expect(page).toHaveURL(/ring=canary/u);
+  await expect(page.locator("main")).toContainText(`${hosts} hosts shown`);
+  await page.getByRole("button", { name: /ring: canary/u }).click();
+  await expect(page.locator("main")).toContainText("203 hosts shown");
+});
+
+test("hosts without a session are named", async ({ page }) => {
+  await open(page, "/fleet", "halting", 3_000);
+  await expect(page.locator("main")).toContainText("Without a session:");
+  await page.getByRole("link", { name: /^all \d+/u }).click();
+  await expect(page).toHaveURL(/state=silent/u);
+});
+
+test("the audit log is searched by every word, and the search is in the address", async ({ page }) => {
+  await open(page, "/audit", "quiet");
+  const log = page.getByRole("grid", { name: "Audit log" });
+  await expect(log.getByRole("row")).toHaveCount(6);
+  await page.keyboard.press("/");
+  await page.keyboard.type("halt ringward");
+  await expect(log.getByRole("row")).toHaveCount(2);
+  await page.reload();
+  await expect(log.getByRole("row")).toHaveCount(2);
+  await expect(log).toContainText("rollout halt");
+});
+
 test("everything is reached by keyboard", async ({ page }) => {
   await open(page, "/", "halting");
   await page.keyboard.press("g");
@@ -131,7 +164,7 @@ test("everything is reached by keyboard", async ({ page }) => {
 
 test("the page fits a phone without a sideways scroll", async ({ page }) => {
   await page.setViewportSize({ width: 360, height: 740 });
-  for (const path of ["/", "/rollouts/r-0000000000005ea1", "/fleet", "/releases"]) {
+  for (const path of ["/", "/rollouts/r-0000000000005ea1", "/fleet", "/releases", "/audit"]) {
     await open(page, path, "halting");
     const over = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
     expect(over, path).toBeLessThanOrEqual(0);

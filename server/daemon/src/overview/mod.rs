@@ -179,7 +179,7 @@ fn row(seen: &Seen<'_>, host: HostView) -> Row {
     Row {
         glance: glance(&host),
         ring: seen.ring_of(host.id),
-        system: format!("{os}: {}", host.facts.os_build),
+        system: format!("{os} {}", host.facts.os_build),
         labels: label_text(&host.labels),
         running: running.collect::<Vec<_>>().join(", "),
         attention: host.attention.join("; "),

@@ -192,7 +192,7 @@ mod tests {
         Row {
             hostname: name.to_owned(),
             glance,
-            system: "linux: 12".to_owned(),
+            system: "Linux 12".to_owned(),
             labels: "site=ber".to_owned(),
             running: String::new(),
             attention: String::new(),
@@ -211,7 +211,7 @@ mod tests {
         picture.seal(5);
         let parts = picture.since(0, 0, 0);
         assert_eq!(parts.len(), 3);
-        assert_eq!(parts[0].texts, ["linux: 12", "site=ber", "canary"]);
+        assert_eq!(parts[0].texts, ["Linux 12", "site=ber", "canary"]);
         assert_eq!(
             parts.iter().map(|p| p.hosts.len()).sum::<usize>(),
             ROWS_MAX * 2 + 1

@@ -152,7 +152,7 @@ export function* feed(hosts: number, trouble: Trouble, rings: (i: number) => str
       part.hosts.push(view.id);
       part.hostnames.push(view.facts!.hostname.slice(0, 253));
       part.glances.push(glance(view));
-      part.systems.push(text(`${view.facts!.os === Os.WINDOWS ? "Windows" : "Linux"}: ${view.facts!.osBuild}`));
+      part.systems.push(text(`${view.facts!.os === Os.WINDOWS ? "Windows" : "Linux"} ${view.facts!.osBuild}`));
       part.labels.push(text(labelText(view.labels)));
       part.running.push(text(view.observed!.packages.map((p) => `${p.package} ${p.runningVersion}`).join(", ")));
       part.attention.push(text(view.attention.join("; ")));
