@@ -65,6 +65,8 @@ enum Verb {
 enum Bench {
     /// An idle agent beside zabbix_agentd, in a container (root)
     Agent(bench_agent::Args),
+    /// The dashboard over 100,000 hosts, in the system's Chromium
+    Dashboard(web_test::FiguresArgs),
 }
 
 fn main() -> ExitCode {
@@ -77,6 +79,7 @@ fn main() -> ExitCode {
         Verb::NspawnTest(args) => nspawn_test::run(&args),
         Verb::Sim { args } => sim::run(&args),
         Verb::Bench(Bench::Agent(args)) => bench_agent::run(&args),
+        Verb::Bench(Bench::Dashboard(args)) => web_test::figures(&args),
         Verb::Ci => ci::run(),
         Verb::CheckDeps => check_deps::run(),
     };

@@ -9,6 +9,25 @@ use std::process::{Command, Stdio};
 /// Names under which the browser is known.
 const BROWSERS: &[&str] = &["chromium", "chromium-browser", "google-chrome"];
 
+/// What the tests over the real server start.
+const PROGRAMS: &[&str] = &[
+    "ringward-server",
+    "ringward-agent",
+    "ringward-guard",
+    "ringwardctl",
+    "ringward-demo",
+];
+
+#[derive(clap::Args)]
+pub struct FiguresArgs {
+    /// Hosts in the server's store
+    #[arg(long, default_value_t = 100_000, value_name = "N")]
+    pub hosts: u64,
+    /// Write the figures as JSON
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
 #[derive(clap::Args)]
 pub struct Args {
     /// Only over the stand-in: no server, no fleet
@@ -49,7 +68,10 @@ pub fn run(args: &Args) -> Result<()> {
         playwright.args(["--project", "stand-in"]);
     } else {
         // After the page: the server embeds it.
-        playwright.env("RINGWARD_PROGRAMS", programs()?);
+        let programs = build::binaries(PROGRAMS)?;
+        playwright
+            .args(["--project", "stand-in", "--project", "server"])
+            .env("RINGWARD_PROGRAMS", programs);
     }
     if args.screenshots {
         let folder = page.join("screenshots");
@@ -60,14 +82,33 @@ pub fn run(args: &Args) -> Result<()> {
     build::run(playwright.args(&args.args))
 }
 
-fn programs() -> Result<PathBuf> {
-    build::binaries(&[
-        "ringward-server",
-        "ringward-agent",
-        "ringward-guard",
-        "ringwardctl",
-        "ringward-demo",
-    ])
+/// `cargo xtask bench dashboard`: what looking at a large fleet costs page and server.
+pub fn figures(args: &FiguresArgs) -> Result<()> {
+    if let Err(dashboard::Missing(what)) = dashboard::tools() {
+        println!("skipped: {what}");
+        return Ok(());
+    }
+    let browser = match browser()? {
+        Ok(path) => path,
+        Err(why) => {
+            println!("skipped: {why}");
+            return Ok(());
+        }
+    };
+    dashboard::run()?;
+    let tests = crate::root().join("tests/suite/web");
+    dashboard::install(&tests)?;
+    let mut playwright = Command::new("npx");
+    playwright
+        .args(["--no-install", "playwright", "test", "--project", "figures"])
+        .current_dir(&tests)
+        .env("RINGWARD_CHROMIUM", &browser)
+        .env("RINGWARD_PROGRAMS", build::release_binaries(PROGRAMS)?)
+        .env("RINGWARD_CROWD", args.hosts.to_string());
+    if let Some(file) = &args.json {
+        playwright.env("RINGWARD_FIGURES", std::path::absolute(file)?);
+    }
+    build::run(&mut playwright)
 }
 
 /// The system's browser; installed where this runs as root on Debian. Inside: why there is none.

@@ -21,6 +21,7 @@ export default defineConfig({
   projects: [
     { name: "stand-in", testMatch: /(pages|hostile|large|screenshots)\.spec\.ts/u, use: { baseURL: `http://127.0.0.1:${port}` } },
     { name: "server", testMatch: /server\.spec\.ts/u, timeout: 400_000 },
+    { name: "figures", testMatch: /figures\.spec\.ts/u },
   ],
   webServer: {
     command: `node stand-in.mjs ../../../server/dashboard/.mock ../../../server/daemon/src/web/headers.txt ${port}`,

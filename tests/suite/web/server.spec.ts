@@ -1,47 +1,22 @@
 // The real server with 203 hosts behind it: the demo's fleet, then a person at the page.
-import { execFileSync, spawn, type ChildProcess } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import type { Page } from "@playwright/test";
+import { PROGRAMS, serverPid, startDemo, type Demo } from "./demo";
 import { accessible, expect, listen, test } from "./page";
 
-const PROGRAMS = process.env.RINGWARD_PROGRAMS;
-/** A demo that is running already, for trying things out. */
-const RUNNING = process.env.RINGWARD_DEMO_DIR;
-let dir = RUNNING ?? "";
-let demo: ChildProcess | undefined;
-
-function program(name: string, ...args: string[]): string {
-  return execFileSync(join(PROGRAMS!, name), args, { encoding: "utf8" }).trim();
-}
-const link = () => program("ringward-server", "login", "--data", join(dir, "server"));
-const origin = () => new URL(link()).origin;
+let demo: Demo;
+const link = () => demo.link();
+const origin = () => demo.origin();
 
 test.describe.configure({ mode: "serial" });
 
 test.beforeAll(async () => {
   test.skip(PROGRAMS === undefined, "no folder with the built programs was named");
-  if (RUNNING) return;
   test.setTimeout(300_000);
-  dir = mkdtempSync(join(tmpdir(), "ringward-web-"));
-  demo = spawn(join(PROGRAMS!, "ringward-demo"), ["--programs", PROGRAMS!, "--dir", dir], { stdio: ["ignore", "pipe", "inherit"] });
-  await new Promise<void>((ready, broken) => {
-    let told = "";
-    demo!.stdout!.on("data", (text: Buffer) => {
-      told += text.toString();
-      if (told.includes("the server runs on")) ready();
-    });
-    demo!.on("exit", (code) => broken(new Error(`the demo ended with ${code}:\n${told.slice(-4000)}`)));
-  });
+  demo = await startDemo();
 });
 
 test.afterAll(async () => {
-  if (!demo) return;
-  const over = new Promise((gone) => demo!.removeAllListeners("exit").on("exit", gone));
-  demo.kill("SIGINT");
-  await over;
-  rmSync(dir, { recursive: true, force: true });
+  await demo?.stop();
 });
 
 async function order(page: Page, verb: string, reason: string): Promise<void> {
@@ -88,7 +63,7 @@ test("the page is served under a policy without unsafe-inline, and its cookie is
   expect(cookie).toMatchObject({ httpOnly: true, sameSite: "Strict" });
 });
 
-test("a person starts, pauses in two clicks, sees it halt by itself, and rolls back", async ({ page }) => {
+test("a person starts, pauses in two clicks, sees it halt by itself, learns that a second person was faster, and rolls back", async ({ page, browser }) => {
   await page.goto(link());
   await expect(page.getByRole("button", { name: "Sign out" })).toBeVisible();
 
@@ -119,8 +94,29 @@ test("a person starts, pauses in two clicks, sees it halt by itself, and rolls b
   await expect(lane.locator(".names a").first()).toBeVisible();
   await accessible(page, "halted");
 
-  await lane.getByRole("button", { name: "Roll back…" }).click();
+  // Two look at the same; the second one's order no longer fits.
+  const address = await lane.getByRole("heading").getByRole("link").first().getAttribute("href");
+  await lane.getByRole("button", { name: "Resume…" }).click();
+  const dialog = page.getByRole("dialog");
+  await dialog.getByLabel(/^Reason/u).fill("it will be fine");
+  const other = await browser.newContext();
+  const second = await other.newPage();
+  await second.goto(link());
+  await second.getByRole("article").first().getByRole("button", { name: "Abort…" }).click();
+  await order(second, "Abort for good", "it kills hosts");
+  await other.close();
+  const word = dialog.getByLabel(/This is large/u);
+  if (await word.isVisible()) await word.fill((await dialog.locator("label code").innerText()).trim());
+  await dialog.getByRole("button", { name: "Resume", exact: true }).click();
+  await expect(dialog.getByRole("alert")).toContainText("Somebody else may have been faster");
+  await dialog.getByRole("button", { name: "Close" }).click();
+
+  await page.goto(origin() + address!);
+  await expect(page.getByRole("heading", { name: /Aborted by a person/u })).toBeVisible();
+  await expect(page.getByRole("region", { name: "Timeline" })).toContainText("halted");
+  await page.getByRole("button", { name: "Roll back…" }).click();
   await order(page, "Roll back", "it kills hosts");
+  await page.goto(origin());
   await expect(page.locator("main")).toContainText("Rolled back", { timeout: 5_000 }).catch(() => undefined);
   const over = page.getByRole("row").filter({ hasText: "rollback" }).first();
   await expect(over).toContainText("completed", { timeout: 120_000 });
@@ -144,6 +140,9 @@ for (const colorScheme of ["light", "dark"] as const) {
     await page.getByRole("link", { name: "Releases" }).click();
     await expect(page.getByRole("row").nth(1)).toBeVisible();
     await accessible(page, "releases");
+    await page.getByRole("link", { name: "Audit" }).click();
+    await expect(page.getByRole("grid", { name: "Audit log" })).toContainText("rollout halt");
+    await accessible(page, "audit");
   });
 }
 
@@ -156,7 +155,7 @@ test.describe("a cut", () => {
     await page.goto(link());
     const fresh = page.getByRole("status").first();
     await expect(fresh).toHaveText("live");
-    const pid = serverPid();
+    const pid = serverPid(demo.dir);
     process.kill(pid, "SIGSTOP");
     try {
       await expect(fresh).toContainText(/stale since \d+ s/u, { timeout: 20_000 });
@@ -168,6 +167,18 @@ test.describe("a cut", () => {
     expect(said.filter((line) => line.startsWith("uncaught"))).toEqual([]);
   });
 
+  test("a session that ends in the middle of an order carries nothing out, and says so", async ({ page }) => {
+    await page.goto(link());
+    await page.getByRole("button", { name: "Stop everything…" }).click();
+    const dialog = page.getByRole("dialog");
+    await expect(dialog.getByRole("button", { name: "Stop everything", exact: true })).toHaveAttribute("aria-disabled", "false");
+    await page.evaluate(() => fetch("/logout", { method: "POST", headers: { "content-type": "application/json" }, body: "{}" }));
+    await dialog.getByRole("button", { name: "Stop everything", exact: true }).click();
+    await expect(dialog).toContainText("the order was not carried out");
+    await page.goto(link());
+    await expect(page.getByRole("button", { name: "Stop everything…" })).toBeVisible();
+  });
+
   test("signing out ends the session on the server too", async ({ page }) => {
     await page.goto(link());
     await page.getByRole("button", { name: "Sign out" }).click();
@@ -176,16 +187,3 @@ test.describe("a cut", () => {
     await expect(page.getByRole("heading", { name: "Sign in" })).toBeVisible();
   });
 });
-
-/** The server of this demo, found by its data folder. */
-function serverPid(): number {
-  for (const pid of execFileSync("ls", ["/proc"], { encoding: "utf8" }).split("\n").filter((p) => /^\d+$/u.test(p))) {
-    try {
-      const line = readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0");
-      if (line[0]?.endsWith("ringward-server") && line.includes(join(dir, "server"))) return Number(pid);
-    } catch {
-      // It ended meanwhile.
-    }
-  }
-  throw new Error("no server runs for this demo");
-}

@@ -38,7 +38,8 @@ impl Touched {
             } => {}
             What::Message { host, .. } => self.host(*host),
             What::Enrol { enrolment, .. } => self.host(enrolment.host),
-            What::HaltTimed { .. } | What::Command { .. } | What::Publish { .. } => {}
+            // Whom these concern is written down with them.
+            _ => {}
         }
     }
 
