@@ -33,7 +33,7 @@ pub struct Args {
     /// Only over the stand-in: no server, no fleet
     #[arg(long)]
     pub stand_in: bool,
-    /// Write the screenshots anew into server/dashboard/screenshots
+    /// Write the screenshots anew into .docs
     #[arg(long)]
     pub screenshots: bool,
     /// Passed on to Playwright
@@ -74,7 +74,7 @@ pub fn run(args: &Args) -> Result<()> {
             .env("RINGWARD_PROGRAMS", programs);
     }
     if args.screenshots {
-        let folder = page.join("screenshots");
+        let folder = crate::root().join(".docs");
         std::fs::create_dir_all(&folder)
             .with_context(|| format!("making the folder {}", folder.display()))?;
         playwright.env("RINGWARD_SCREENSHOTS", folder);

@@ -527,9 +527,11 @@ impl Demo {
     #[must_use]
     pub fn invitation(&self) -> String {
         format!(
-            "the server runs on at {} until Ctrl-C; look around with:\n  export RINGWARD_CONTEXT={}\n  {} rollouts list\n  {} hosts list",
+            "the server runs on at {} until Ctrl-C; look around with:\n  {} login --data {}    (prints a link into the dashboard)\n  export RINGWARD_CONTEXT={}\n  {} rollouts list\n  {} hosts list",
             Context::load(Some(&self.context))
                 .map_or_else(|_| "its address".to_owned(), |context| context.server),
+            self.programs.path("ringward-server").display(),
+            self.dir.join("server").display(),
             self.context.display(),
             self.programs.path("ringwardctl").display(),
             self.programs.path("ringwardctl").display(),
