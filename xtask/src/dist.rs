@@ -92,6 +92,11 @@ const PACKAGES: &[Package] = &[
                 0o644,
             ),
             file(
+                "agent/ringward-isolation.service",
+                "/usr/lib/systemd/system/ringward-isolation.service",
+                0o644,
+            ),
+            file(
                 "agent/ringward-agent.tmpfiles",
                 "/usr/lib/tmpfiles.d/ringward-agent.conf",
                 0o644,
@@ -319,9 +324,14 @@ fn deb_control(package: &Package, version: &str, contents: &[Content]) -> String
         Some(_) => format!("libc6 (>= {GLIBC_MIN}), systemd, init-system-helpers"),
         None => format!("libc6 (>= {GLIBC_MIN})"),
     };
+    // Without it a host runs, reports, and cannot be quarantined.
+    let recommends = match package.name {
+        "ringward-agent" => "Recommends: nftables\n",
+        _ => "",
+    };
     format!(
         "Package: {}\nVersion: {version}\nArchitecture: amd64\nMaintainer: Ringward <packages@ringward.invalid>\n\
-         Installed-Size: {kib}\nDepends: {depends}\nSection: admin\nPriority: optional\nDescription: {}\n",
+         Installed-Size: {kib}\nDepends: {depends}\n{recommends}Section: admin\nPriority: optional\nDescription: {}\n",
         package.name, package.summary
     )
 }

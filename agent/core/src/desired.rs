@@ -10,13 +10,15 @@ use ringward_domain::{Assignment, AssignmentKind, Desired, Timestamp};
 
 impl Machine {
     pub(crate) fn on_desired(&mut self, mut desired: Desired, now: Timestamp) {
+        let order = (desired.epoch, desired.generation);
         if !self.acts {
+            // The net is not the ledger's: a host must be isolated and freed all the same.
+            self.take_orders(order, std::mem::take(&mut desired.orders));
             // It takes no orders, yet the server may still say how often it wants to hear of it.
             desired.assignments.clear();
             self.desired = Some(desired);
             return;
         }
-        let order = (desired.epoch, desired.generation);
         let older = order < self.ledger.accepted;
         if older && !planted(Bug::OlderGenerationAccepted) {
             return;
@@ -25,6 +27,7 @@ impl Machine {
             return; // a repetition
         }
         desired.assignments.truncate(PACKAGES_MAX);
+        self.take_orders(order, std::mem::take(&mut desired.orders));
         if order != self.ledger.accepted {
             self.ledger.accepted = order;
             for release in &desired.lifted {
@@ -61,7 +64,10 @@ impl Machine {
     /// The one assignment to work on: rollbacks first, refused ones last (only to be reported).
     fn wanted(&self) -> Option<&Assignment> {
         let desired = self.desired.as_ref()?;
-        let open = |assignment: &&Assignment| self.is_to_do(assignment);
+        let frozen = self.containment.frozen();
+        let open = |assignment: &&Assignment| {
+            self.is_to_do(assignment) && !(frozen && assignment.kind == AssignmentKind::Install)
+        };
         let rank = |assignment: &&Assignment| {
             let refused = self.refuses(&Want::of(assignment)).is_some();
             (refused, assignment.kind == AssignmentKind::Install)

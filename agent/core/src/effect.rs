@@ -1,8 +1,10 @@
 //! The one closed set of things an agent does.
 
+use crate::orders::OrdersRecord;
 use ringward_domain::ids::{ReleaseDigest, RolloutId, SignalSeq};
 use ringward_domain::ledger::{Installed, Ledger};
 use ringward_domain::manifest::Probe;
+use ringward_domain::net::Allowed;
 use ringward_domain::session::ToServer;
 use ringward_domain::signal::Signal;
 use ringward_domain::{AssignmentKind, Millis, PackageName, Version};
@@ -74,4 +76,18 @@ pub enum Effect {
     Reboot,
     /// Run one round of probes; answered by `Event::Probes`.
     RunProbes(Vec<Probe>),
+    /// Write and fsync the record of orders; answered by `Event::OrdersWritten`.
+    WriteOrders(Box<OrdersRecord>),
+    /// Cut the host off but for the control servers and this list, now and in the boots to come, or
+    /// change what stays open; answered by `Event::Isolated`.
+    Isolate {
+        /// What else stays reachable.
+        allow: Vec<Allowed>,
+    },
+    /// Take the isolation back, where there is one; answered by `Event::IsolationEnded`.
+    EndIsolation,
+    /// Reach any server over a new connection, within 15 s; answered by `Event::ServerProved`.
+    ProveServer,
+    /// Look through the host's crash evidence anew; answered by `Event::Collected`.
+    Collect,
 }

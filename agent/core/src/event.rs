@@ -1,5 +1,6 @@
 //! The one closed set of things that can happen to an agent.
 
+use crate::orders::{IsolateFailure, OrdersStarted, Vouched};
 use ringward_domain::host::Facts;
 use ringward_domain::ids::{AgentStart, ReleaseDigest, RolloutId, SignalSeq};
 use ringward_domain::ledger::Ledger;
@@ -34,6 +35,8 @@ pub struct Started {
     pub last_stop_clean: Option<bool>,
     /// First seq that is not yet durable at the server, and the next free one.
     pub spool: (SignalSeq, SignalSeq),
+    /// What was found of orders.
+    pub orders: OrdersStarted,
 }
 
 /// Something that happened.
@@ -87,6 +90,19 @@ pub enum Event {
     /// only told where this host's gateway is known to answer: where it never does, losing the
     /// server alone would look like losing the network.
     NetworkReachable(bool),
+    /// Who vouches for the orders of the desired state that is told next; told before each.
+    Vouched(Vouched),
+    /// `Effect::WriteOrders` was carried out, or failed.
+    OrdersWritten(bool),
+    /// `Effect::Isolate` was carried out, with the ways past it that were found; or it failed and
+    /// changed nothing.
+    Isolated(Result<Vec<String>, IsolateFailure>),
+    /// `Effect::EndIsolation` was carried out, or failed.
+    IsolationEnded(bool),
+    /// `Effect::ProveServer` ended: whether a server was reached.
+    ServerProved(bool),
+    /// `Effect::Collect` was carried out, or failed.
+    Collected(bool),
     /// A person or the OS stops the daemon.
     Stopping,
 }

@@ -7,12 +7,14 @@
 //! rests on is durable.
 
 mod attempt;
+mod containment;
 mod desired;
 pub mod effect;
 pub mod event;
 mod link;
 mod machine;
 mod observe;
+pub mod orders;
 mod outbox;
 mod planted;
 mod prepare;

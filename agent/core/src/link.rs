@@ -64,7 +64,7 @@ impl Machine {
         let hello = Hello {
             protocol_min: PROTOCOL_MIN,
             protocol_max: PROTOCOL,
-            capabilities: Vec::new(),
+            capabilities: self.capabilities(),
             agent_version: self.agent_version.clone(),
             boot: self.boot,
             agent_start: self.agent_start,

@@ -1,6 +1,7 @@
 //! The machine: what it holds, and the order in which one step settles it.
 
 use crate::attempt::Progress;
+use crate::containment::Containment;
 use crate::event::Started;
 use crate::link::Link;
 use crate::observe::Told;
@@ -57,6 +58,9 @@ pub struct Machine {
     /// A burned attempt that must be told beside the trial it would have ended.
     pub(crate) aside: Option<AttemptObserved>,
     pub(crate) told: Told,
+    pub(crate) containment: Containment,
+    /// The time of the step under way.
+    pub(crate) seen: Timestamp,
     away_since: Option<Timestamp>,
     stopped: bool,
     pub(crate) out: Outbox,
@@ -89,6 +93,12 @@ impl Machine {
             armed: None,
             aside: None,
             told: Told::default(),
+            containment: Containment::start(
+                started.orders,
+                started.boot,
+                now.since(Timestamp::default()),
+            ),
+            seen: now,
             away_since: None,
             stopped: false,
             out: Outbox::default(),
@@ -106,6 +116,7 @@ impl Machine {
         if self.stopped {
             return Vec::new();
         }
+        self.seen = now;
         match event {
             Event::Connected => self.on_connected(now),
             Event::Disconnected => self.on_disconnected(now),
@@ -127,6 +138,14 @@ impl Machine {
             Event::GoingAway(absence) => self.on_going_away(absence, now),
             Event::Resumed { slept } => self.on_resumed(slept, now),
             Event::NetworkReachable(reachable) => self.on_network(reachable, now),
+            Event::Vouched(vouched) => self.containment.on_vouched(vouched),
+            Event::OrdersWritten(written) => self.containment.on_written(written, self.awake(now)),
+            Event::Isolated(outcome) => self.containment.on_isolated(outcome, self.awake(now)),
+            Event::IsolationEnded(ended) => {
+                self.containment.on_isolation_ended(ended, self.awake(now));
+            }
+            Event::ServerProved(reached) => self.containment.on_server_proved(reached),
+            Event::Collected(outcome) => self.containment.on_collected(outcome),
             Event::Stopping => return self.on_stopping(now),
         }
         self.settle(now);
@@ -157,6 +176,7 @@ impl Machine {
             self.progress_wakeup(),
             self.trial_wakeup(),
             self.revert_wakeup(),
+            self.orders_wakeup(),
         ]
         .into_iter()
         .flatten()
@@ -198,6 +218,7 @@ impl Machine {
         self.settle_desired(now);
         self.settle_request(now);
         self.settle_link(now);
+        self.settle_orders(now);
         self.settle_signals(now);
         self.tell();
         self.settle_reboot(now);

@@ -3,6 +3,7 @@
 use crate::Machine;
 use ringward_domain::ledger::{Attempt, AttemptPhase};
 use ringward_domain::observed::{AttemptObserved, Observed, PackageObserved, PhaseObserved};
+use ringward_domain::order::ContainmentObserved;
 
 /// Repeated with every third heartbeat while something is under way or changed lately...
 const REPEAT_BUSY: u32 = 3;
@@ -44,7 +45,7 @@ impl Machine {
             preparing: self.preparation.observed(),
             attempt: attempt.map(|attempt| self.attempt_observed(attempt)),
             bars: self.ledger.bars.iter().copied().collect(),
-            orders: Default::default(),
+            orders: self.containment.observed(self.awake(self.seen)),
         }
     }
 
@@ -151,13 +152,17 @@ impl Machine {
     }
 }
 
-/// Without the soak time, which heartbeats carry.
+/// Without the soak time, which heartbeats carry, and without what an isolation has left, which the
+/// server counts itself.
 fn comparable(observed: &Observed) -> Observed {
     let mut observed = observed.clone();
     if let Some(attempt) = observed.attempt.as_mut()
         && let PhaseObserved::Soaking { soaked } = &mut attempt.phase
     {
         *soaked = ringward_domain::Millis::ZERO;
+    }
+    if let ContainmentObserved::Closed { left, .. } = &mut observed.orders.containment {
+        *left = None;
     }
     observed
 }

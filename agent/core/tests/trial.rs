@@ -286,6 +286,7 @@ fn a_trial_without_its_manifest_is_never_taken_for_healthy() {
     let mut host = Host::on_release(1);
     host.until_trial(desired(1, 2));
     let started = ringward_agent_core::event::Started {
+        orders: Default::default(),
         boot: BootId([1; 16]),
         agent_start: ringward_domain::AgentStart([9; 16]),
         seed: [9; 32],

@@ -293,7 +293,8 @@ async fn run_agent(settings: &Settings, stop: watch::Receiver<bool>) -> Result<(
             scripted::run(settings, counters, Notifier::of_service, stop).await?;
         }
         Adapter::Machine => {
-            let host = Arc::new(Machine::open(&settings.state_dir)?);
+            let host = Machine::open(&settings.state_dir)?;
+            let host = Arc::new(host.with_firewall(settings.orders.nft.clone()));
             daemon::run(settings, host, counters, Notifier::of_service(), stop).await?;
         }
     }

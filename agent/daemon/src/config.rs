@@ -1,6 +1,7 @@
 //! `agent.toml`: read as written ([`File`]), completed ([`Merged`]), checked ([`Settings`]). An error
 //! names the field and what would do; an unknown key is one.
 
+use crate::order_policy::{IsolationFile, OrderSettings, OrdersFile};
 use ringward_agent_os::machine::places;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
@@ -50,6 +51,12 @@ pub struct File {
     /// The signal spool.
     #[serde(default)]
     pub spool: SpoolFile,
+    /// What this host lets itself be ordered.
+    #[serde(default)]
+    pub orders: OrdersFile,
+    /// How it is isolated.
+    #[serde(default)]
+    pub isolation: IsolationFile,
 }
 
 /// `[spool]`.
@@ -78,6 +85,8 @@ pub struct Merged {
     adapter: Adapter,
     servers: Vec<String>,
     spool_mib: u64,
+    orders: OrdersFile,
+    isolation: IsolationFile,
 }
 
 /// Checked settings: what the agent runs on.
@@ -91,6 +100,8 @@ pub struct Settings {
     pub servers: Vec<String>,
     /// Disk for signals that wait.
     pub spool_bytes_max: u64,
+    /// What this host lets itself be ordered, and how it is isolated.
+    pub orders: OrderSettings,
 }
 
 impl File {
@@ -119,6 +130,8 @@ impl File {
             adapter: self.adapter.unwrap_or(Adapter::Machine),
             servers: self.servers.unwrap_or_default(),
             spool_mib: self.spool.size_mib.unwrap_or(SPOOL_MIB_DEFAULT),
+            orders: self.orders,
+            isolation: self.isolation,
         }
     }
 }
@@ -152,6 +165,7 @@ impl Merged {
             adapter: self.adapter,
             servers: self.servers,
             spool_bytes_max: self.spool_mib * 1024 * 1024,
+            orders: self.orders.validate(self.isolation)?,
         })
     }
 }

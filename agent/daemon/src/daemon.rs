@@ -1,6 +1,7 @@
 //! The daemon: one loop over one closed set of happenings. The machine decides; this carries out.
 
 mod effects;
+mod orders;
 mod start;
 mod tasks;
 
@@ -12,6 +13,7 @@ use crate::counters::Counters;
 use crate::link::{DRAIN, Link, LinkEvent, Tagged, chain};
 use crate::spool::{DiskFiles, Spool};
 use effects::Flow;
+use orders::{OrdersEdge, OrdersResult};
 use ringward_agent_core::event::PrepareFailure;
 use ringward_agent_core::{Event, Machine};
 use ringward_agent_os::machine::Notifier;
@@ -72,6 +74,7 @@ enum TaskResult {
         failed: Vec<String>,
     },
     Renewed(Result<Renewed, String>),
+    Orders(OrdersResult),
 }
 
 /// One agent.
@@ -99,6 +102,7 @@ struct Agent<H> {
     probing: Option<AbortHandle>,
     renewal: tasks::Renewal,
     audit: Witness,
+    orders: OrdersEdge,
     notifier: Notifier,
     asleep: Millis,
     dropped_told: u64,
@@ -117,7 +121,8 @@ pub async fn run<H: Host>(
     notifier: Notifier,
     stop: watch::Receiver<bool>,
 ) -> Result<Ended, StartError> {
-    let (mut agent, first) = Agent::start(settings, host, counters, notifier, stop)?;
+    let orders = orders::look(&*host, &settings.state_dir, &settings.orders).await;
+    let (mut agent, first) = Agent::start(settings, host, counters, notifier, stop, orders)?;
     agent.notifier.ready();
     let untold = agent
         .audit
@@ -166,7 +171,11 @@ impl<H: Host> Agent<H> {
         let machine = self.machine.next_wakeup().map_or(TURN_MAX, |at| {
             Duration::from_millis(at.since(now).0).max(TURN_MIN)
         });
-        Instant::now() + machine.min(TURN_MAX).min(self.notifier.next_ping())
+        Instant::now()
+            + machine
+                .min(TURN_MAX)
+                .min(self.notifier.next_ping())
+                .min(self.next_follow())
     }
 
     /// Step the machine through what waits, and through what carrying out its effects brings about.
@@ -196,6 +205,7 @@ impl<H: Host> Agent<H> {
             Happening::Host(HostEvent::PowerLost) => {}
             Happening::Timer => {
                 self.renew_when_due();
+                self.follow_servers();
                 events.push_back(Event::Timer);
             }
             Happening::Stop => self.on_stop(events).await,
@@ -209,11 +219,15 @@ impl<H: Host> Agent<H> {
                 self.channel = Some(channel);
                 self.counters.session_up();
                 self.renew_when_due();
+                self.learn_servers();
                 events.push_back(Event::NetworkReachable(true));
                 events.push_back(Event::Connected);
             }
             LinkEvent::Message(message) => {
                 self.watch_audit(&message, events);
+                if let ToAgent::Desired(desired) = &message {
+                    events.push_back(self.vouch(desired));
+                }
                 events.push_back(Event::Message(message));
             }
             LinkEvent::Down(why) => {
@@ -273,6 +287,7 @@ impl<H: Host> Agent<H> {
                 events.push_back(Event::Probes { failed });
             }
             TaskResult::Renewed(outcome) => self.on_renewed(outcome),
+            TaskResult::Orders(result) => self.on_orders_result(result, events),
         }
     }
 

@@ -15,12 +15,15 @@ pub mod fleet;
 pub mod identity;
 pub mod inspect;
 mod link;
+pub mod order_policy;
 pub mod parse_child;
 pub mod prepare;
 pub mod rescue;
 pub mod scripted;
+pub mod servers;
 pub mod spool;
 pub mod status;
+pub mod vouch;
 
 /// Version of this agent, as it reports it.
 pub const AGENT_VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -72,6 +72,11 @@ impl Link {
         }
     }
 
+    /// The present identity.
+    pub(crate) fn tls(&self) -> Arc<ClientConfig> {
+        Arc::clone(&self.tls)
+    }
+
     /// Use another identity from the next session on.
     pub(crate) fn set_tls(&mut self, tls: Arc<ClientConfig>) {
         self.tls = tls;

@@ -121,6 +121,17 @@ pub trait Host: Send + Sync + 'static {
     fn gateway_reachable(&self) -> Option<bool>;
     /// Whether the whole system is going down (then a stop of the service is no act of a person).
     fn system_stopping(&self) -> impl Future<Output = bool> + Send;
+    /// Look through the crash evidence of this host anew; what it tells comes as events.
+    ///
+    /// # Errors
+    /// It cannot be looked for.
+    fn collect_anew(&self) -> Result<(), HostError> {
+        Ok(())
+    }
+    /// Whether this host has what [`Host::isolate`] needs.
+    fn can_isolate(&self) -> impl Future<Output = bool> + Send {
+        async { false }
+    }
     /// Cut this host off but for what the plan permits, in one step, now and in the boots to come;
     /// or change what it permits.
     ///

@@ -194,6 +194,12 @@ impl World {
             | Effect::DropPrepared
             | Effect::ArmGuard
             | Effect::DisarmGuard => {}
+            // No order is given in these runs; `agent/core` walks through orders on its own.
+            Effect::WriteOrders(_)
+            | Effect::Isolate { .. }
+            | Effect::EndIsolation
+            | Effect::ProveServer
+            | Effect::Collect => {}
         }
     }
 

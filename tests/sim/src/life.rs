@@ -161,6 +161,7 @@ impl World {
         let mut start = [0; 16];
         start[8..].copy_from_slice(&self.processes.to_be_bytes());
         let started = Started {
+            orders: Default::default(),
             boot: sim.boot_id(),
             agent_start: AgentStart(start),
             seed,

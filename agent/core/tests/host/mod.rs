@@ -333,7 +333,12 @@ impl Host {
             | Effect::Disconnect
             | Effect::DropPrepared
             | Effect::ArmGuard
-            | Effect::DisarmGuard => {}
+            | Effect::DisarmGuard
+            | Effect::WriteOrders(_)
+            | Effect::Isolate { .. }
+            | Effect::EndIsolation
+            | Effect::ProveServer
+            | Effect::Collect => {}
         }
     }
 
@@ -502,6 +507,7 @@ fn started(
         .as_ref()
         .map(|attempt| manifest(attempt.to.release.0[0]));
     Started {
+        orders: Default::default(),
         boot: BootId([boot; 16]),
         agent_start: AgentStart(seed[..16].try_into().unwrap()),
         seed,

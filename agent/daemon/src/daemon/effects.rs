@@ -71,6 +71,16 @@ impl<H: Host> Agent<H> {
                 Effect::DisarmGuard => log("disarming the guard", self.host.disarm_guard()),
                 Effect::Reboot => self.reboot().await,
                 Effect::RunProbes(probes) => self.run_probes(probes),
+                Effect::WriteOrders(record) => self.write_orders(&record, events),
+                Effect::Isolate { allow } => self.isolate(allow),
+                Effect::EndIsolation => self.end_isolation(),
+                Effect::ProveServer => self.prove_server(),
+                Effect::Collect => {
+                    let collected = self.host.collect_anew();
+                    let done = collected.is_ok();
+                    log("collecting evidence anew", collected);
+                    events.push_back(Event::Collected(done));
+                }
             }
         }
         Flow::Go

@@ -1,5 +1,6 @@
 //! Bringing an agent up: what is on disk is read, nothing is decided.
 
+use super::orders::OrdersEdge;
 use super::tasks::Renewal;
 use super::{Agent, RESULTS_MAX};
 use crate::AGENT_VERSION;
@@ -9,9 +10,11 @@ use crate::counters::Counters;
 use crate::identity::{self, Identity, IdentityError};
 use crate::link::{Link, chain};
 use crate::prepare::kept_manifest;
+use crate::servers::Servers;
 use crate::spool::{DiskFiles, Spool, SpoolError};
 use ring::rand::{SecureRandom, SystemRandom};
 use ringward_agent_core::event::Started;
+use ringward_agent_core::orders::OrdersStarted;
 use ringward_agent_core::{Effect, Machine};
 use ringward_agent_os::Host;
 use ringward_agent_os::machine::Notifier;
@@ -108,6 +111,7 @@ impl<H: Host> Agent<H> {
         counters: Arc<Counters>,
         notifier: Notifier,
         stop: watch::Receiver<bool>,
+        orders: OrdersStarted,
     ) -> Result<(Self, Vec<Effect>), StartError> {
         let state_dir = settings.state_dir.clone();
         let identity = Identity::load(&state_dir)?;
@@ -134,6 +138,7 @@ impl<H: Host> Agent<H> {
             agent_version: AGENT_VERSION.to_owned(),
             last_stop_clean: host.last_stop_clean(),
             spool: spool.range(),
+            orders,
         };
         let (machine, effects) = Machine::start(started, now);
         let (tell_link, link_events) = mpsc::channel(LINK_EVENTS_MAX);
@@ -154,6 +159,11 @@ impl<H: Host> Agent<H> {
             release_root: identity::release_root(&state_dir)?,
             renewal: Renewal::new(&state_dir),
             audit: Witness::open(&state_dir),
+            orders: OrdersEdge::new(
+                identity.host.host,
+                Servers::new(servers.clone(), &state_dir),
+                &settings.orders,
+            ),
             state_dir,
             counters,
             link: Link::new(servers, identity.tls, tell_link),

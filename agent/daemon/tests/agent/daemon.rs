@@ -23,7 +23,7 @@ const GOOD: &[(&str, &str)] = &[("behaviour", "good\n"), ("bin/tool", "#!/bin/sh
 const LETHAL: &[(&str, &str)] = &[("behaviour", "lethal\n")];
 
 /// An enrolled host whose agent runs.
-struct Running {
+pub struct Running {
     root: tempfile::TempDir,
     counters: Arc<Counters>,
     stop: watch::Sender<bool>,
@@ -46,7 +46,7 @@ async fn enrolled(server: &Server, on_lethal: OnLethal) -> tempfile::TempDir {
     root
 }
 
-fn run(root: tempfile::TempDir) -> Running {
+pub fn run(root: tempfile::TempDir) -> Running {
     let (stop, stopped) = watch::channel(false);
     let counters = Arc::new(Counters::open(root.path()).unwrap());
     let settings = Settings::scripted(root.path()).unwrap();
@@ -63,12 +63,12 @@ fn run(root: tempfile::TempDir) -> Running {
     }
 }
 
-async fn start(server: &Server, on_lethal: OnLethal) -> Running {
+pub async fn start(server: &Server, on_lethal: OnLethal) -> Running {
     run(enrolled(server, on_lethal).await)
 }
 
 impl Running {
-    fn path(&self) -> &Path {
+    pub fn path(&self) -> &Path {
         self.root.path()
     }
 
@@ -76,7 +76,7 @@ impl Running {
         status::running_version(self.path(), &package())
     }
 
-    async fn stop(self) -> tempfile::TempDir {
+    pub async fn stop(self) -> tempfile::TempDir {
         self.stop.send_replace(true);
         self.task.await.unwrap().unwrap();
         self.root

@@ -5,5 +5,6 @@
 mod audit;
 mod daemon;
 mod offline;
+mod orders;
 mod program;
 mod support;

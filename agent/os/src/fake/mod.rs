@@ -3,15 +3,18 @@
 
 mod boot;
 mod guard;
+mod isolation;
 mod machine;
 pub mod script;
 #[cfg(test)]
 mod tests;
 
 pub use boot::PowerUp;
-pub use script::{Behaviour, OnLethal, Script};
+pub use isolation::ISOLATION_FILE;
+pub use script::{Behaviour, Firewall, OnLethal, Script};
 
 use crate::host::{Host, HostError, HostEvent, StopReason};
+use crate::isolation::{IsolationError, Plan};
 use crate::{machine as real, marker, probe};
 use machine::{Machine, Power};
 use ring::digest;
@@ -299,5 +302,21 @@ impl Host for ScriptedHost {
 
     async fn system_stopping(&self) -> bool {
         false
+    }
+
+    async fn can_isolate(&self) -> bool {
+        self.script().firewall != Firewall::Absent
+    }
+
+    async fn isolate(&self, plan: &Plan) -> Result<(), IsolationError> {
+        isolation::close(self, plan)
+    }
+
+    async fn end_isolation(&self) -> Result<(), IsolationError> {
+        isolation::open(self)
+    }
+
+    async fn is_isolated(&self) -> bool {
+        isolation::stands(self)
     }
 }

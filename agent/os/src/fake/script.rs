@@ -33,6 +33,8 @@ pub struct Script {
     pub dark_ms: Millis,
     /// Tells of a change so often a second, all the time; 0 for never, at most 1,000.
     pub changes_per_s: u32,
+    /// What comes of an order to isolate it.
+    pub firewall: Firewall,
 }
 
 impl Default for Script {
@@ -46,8 +48,21 @@ impl Default for Script {
             dies_after_ms: Millis(300),
             dark_ms: Millis::secs(20),
             changes_per_s: 0,
+            firewall: Firewall::Works,
         }
     }
+}
+
+/// What the scripted firewall does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Firewall {
+    /// What it is told.
+    Works,
+    /// There is none.
+    Absent,
+    /// It takes no rules.
+    Refuses,
 }
 
 /// What a lethal release does to a host.

@@ -99,7 +99,7 @@ impl LinuxHost {
 
     /// Use this `nft` instead of the system's.
     #[must_use]
-    pub fn with_nft(mut self, program: Option<PathBuf>) -> Self {
+    pub fn with_firewall(mut self, program: Option<PathBuf>) -> Self {
         self.isolation = Isolation::new(&self.root, program, self.boot);
         self
     }
@@ -262,6 +262,19 @@ impl Host for LinuxHost {
             // Not known to be a person's act: nothing is announced, the silence deadline stays.
             Err(_) => true,
         }
+    }
+
+    fn collect_anew(&self) -> Result<(), HostError> {
+        // The collectors begin anew with the next question; each knows what it has told already.
+        match self.events.try_lock() {
+            Ok(mut events) => *events = None,
+            Err(_) => tracing::debug!("the collectors are just being asked"),
+        }
+        Ok(())
+    }
+
+    async fn can_isolate(&self) -> bool {
+        self.isolation.able().await
     }
 
     async fn isolate(&self, plan: &Plan) -> Result<(), IsolationError> {

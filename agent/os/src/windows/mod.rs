@@ -93,6 +93,12 @@ impl WindowsHost {
         })
     }
 
+    /// For a program that isolates hosts, where one is configured; Windows has its own and needs none.
+    #[must_use]
+    pub fn with_firewall(self, _program: Option<PathBuf>) -> Self {
+        self
+    }
+
     fn start(&self) -> Sources {
         Sources {
             collectors: collect::start(Place {

@@ -61,6 +61,7 @@ fn script(hostname: String, index: usize) -> Script {
         dies_after_ms: Millis(300),
         dark_ms: Millis::secs(25),
         changes_per_s: 0,
+        ..Script::default()
     }
 }
 

@@ -17,6 +17,7 @@ use ringward_domain::manifest::{
     Signature,
 };
 use ringward_domain::observed::Observed;
+use ringward_domain::order::OrdersDesired;
 use ringward_domain::session::{ToAgent, ToServer};
 use ringward_domain::signal::Signal;
 use ringward_domain::{
@@ -212,6 +213,29 @@ impl Server {
                 lifted: Vec::new(),
                 heartbeat: Millis(200),
                 orders: Default::default(),
+            };
+            if let Some(push) = &state.push {
+                let _ = push.try_send(Ok(ToAgent::Desired(Box::new(desired.clone())).into()));
+            }
+            state.desired = Some(desired);
+        });
+    }
+
+    /// Want these orders of the host, and say so at once where it is connected.
+    pub fn order(&self, orders: OrdersDesired) {
+        self.note(|state| {
+            let generation = state
+                .desired
+                .as_ref()
+                .map_or(1, |desired| desired.generation.0 + 1);
+            let desired = Desired {
+                epoch: Epoch(1),
+                generation: Generation(generation),
+                assignments: Vec::new(),
+                bars: Vec::new(),
+                lifted: Vec::new(),
+                heartbeat: Millis(200),
+                orders,
             };
             if let Some(push) = &state.push {
                 let _ = push.try_send(Ok(ToAgent::Desired(Box::new(desired.clone())).into()));

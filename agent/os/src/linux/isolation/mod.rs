@@ -142,6 +142,18 @@ impl Isolation {
         removed.map_err(IsolationError::Disk)
     }
 
+    /// Whether there is a usable `nft`; said in the log where there is none.
+    pub(super) async fn able(&self) -> bool {
+        let mut state = self.shared.state.lock().await;
+        match state.nft(self.shared.program.as_deref()).await {
+            Ok(_) => true,
+            Err(error) => {
+                tracing::warn!(%error, "no isolation on this host");
+                false
+            }
+        }
+    }
+
     /// Whether our table stands, whoever loaded it.
     pub(super) async fn stands(&self) -> bool {
         let mut state = self.shared.state.lock().await;

@@ -1,0 +1,592 @@
+//! Orders against a host that dies anywhere, a firewall, disk and network that fail, and a server
+//! that may be stolen.
+#![allow(clippy::unwrap_used)]
+
+use super::policy::{OrderPolicy, Rate, Vouch};
+use super::record::{OrdersRecord, Stage};
+use super::*;
+use proptest::prelude::*;
+use ringward_domain::order::{Once, Order, OrderState, Origin, Quarantine, Warrant};
+use ringward_domain::{BootId, KeyId};
+
+/// How the world treats the host.
+#[derive(Debug, Clone, Copy)]
+struct World {
+    server_before: bool,
+    server_after: bool,
+    link: bool,
+    disk: bool,
+    firewall: bool,
+}
+
+const WELL: World = World {
+    server_before: true,
+    server_after: true,
+    link: true,
+    disk: true,
+    firewall: true,
+};
+
+/// A host: what its disk and kernel hold, and the process, if one runs.
+struct Host {
+    core: Containment,
+    policy: OrderPolicy,
+    disk: Option<OrdersRecord>,
+    /// Rules stand in the kernel now; and would be loaded at the next boot.
+    rules: bool,
+    rules_at_boot: bool,
+    boot: u8,
+    awake: Millis,
+    powered: Millis,
+    world: World,
+    queue: Vec<Deed>,
+    isolations: Vec<Millis>,
+    reboots: Vec<Millis>,
+    collections: usize,
+}
+
+impl Host {
+    fn new(policy: OrderPolicy) -> Self {
+        let mut host = Self {
+            core: Containment::start(OrdersStarted::default(), BootId([1; 16]), Millis::ZERO),
+            policy,
+            disk: None,
+            rules: false,
+            rules_at_boot: false,
+            boot: 1,
+            awake: Millis::ZERO,
+            powered: Millis::ZERO,
+            world: WELL,
+            queue: Vec::new(),
+            isolations: Vec::new(),
+            reboots: Vec::new(),
+            collections: 0,
+        };
+        host.start();
+        host
+    }
+
+    fn start(&mut self) {
+        let started = OrdersStarted {
+            record: self.disk.clone(),
+            stands: self.rules,
+            able: true,
+            policy: self.policy.clone(),
+        };
+        self.queue.clear();
+        self.core = Containment::start(started, BootId([self.boot; 16]), self.awake);
+        // The rules' text is kept by who made them; a process does not need to know it.
+        self.settle();
+    }
+
+    fn reboot(&mut self) {
+        self.boot += 1;
+        self.awake = Millis::ZERO;
+        self.rules = self.rules_at_boot;
+        self.start();
+    }
+
+    fn settle(&mut self) {
+        let deeds = self.core.settle(self.awake, self.world.link);
+        self.queue.extend(deeds);
+    }
+
+    /// One deed that waits is carried out and answered.
+    fn one(&mut self) -> bool {
+        if self.queue.is_empty() {
+            return false;
+        }
+        match self.queue.remove(0) {
+            Deed::Write(record) => {
+                if self.world.disk {
+                    self.disk = Some(*record);
+                }
+                self.core.on_written(self.world.disk, self.awake);
+            }
+            Deed::Isolate(_) => {
+                assert!(
+                    matches!(
+                        self.disk.as_ref().map(|record| &record.stage),
+                        Some(Stage::Closing { .. } | Stage::Closed { .. })
+                    ),
+                    "isolated before the disk says so: {:?}",
+                    self.disk
+                );
+                let outcome = match self.world.firewall {
+                    true => Ok(Vec::new()),
+                    false => Err(IsolateFailure::Firewall),
+                };
+                if outcome.is_ok() {
+                    // What the disk says is closed is put back, not closed once more.
+                    let anew = matches!(
+                        self.disk.as_ref().map(|record| &record.stage),
+                        Some(Stage::Closing { .. })
+                    );
+                    if anew && !self.rules {
+                        self.isolations.push(self.powered);
+                    }
+                    (self.rules, self.rules_at_boot) = (true, true);
+                }
+                self.core.on_isolated(outcome, self.awake);
+            }
+            Deed::EndIsolation => {
+                if self.world.firewall {
+                    (self.rules, self.rules_at_boot) = (false, false);
+                }
+                self.core
+                    .on_isolation_ended(self.world.firewall, self.awake);
+            }
+            Deed::Prove => {
+                let reached = match self.rules {
+                    true => self.world.server_after,
+                    false => self.world.server_before,
+                };
+                self.core.on_server_proved(reached);
+            }
+            Deed::Reboot => {
+                self.reboots.push(self.powered);
+                self.reboot();
+                return true;
+            }
+            Deed::Collect => {
+                self.collections += 1;
+                self.core.on_collected(true);
+            }
+        }
+        self.settle();
+        true
+    }
+
+    fn quiet(&mut self) {
+        for _ in 0..200 {
+            if !self.one() {
+                return;
+            }
+        }
+        panic!("never at rest: {:?}", self.core.record);
+    }
+
+    /// Time passes, in the steps that the machine asks for.
+    fn pass(&mut self, time: Millis) {
+        let end = self.awake + time;
+        for _ in 0..2_000 {
+            self.quiet();
+            let next = self.core.wakeup().filter(|at| *at < end).unwrap_or(end);
+            let next = Millis(next.0.max(self.awake.0 + 1).min(end.0));
+            self.powered += next - self.awake;
+            self.awake = next;
+            self.settle();
+            if self.awake >= end {
+                break;
+            }
+        }
+        self.quiet();
+    }
+
+    fn told(&self) -> ContainmentObserved {
+        self.core.observed(self.awake).containment
+    }
+
+    fn want(&mut self, generation: u64, containment: Wanted) {
+        let wanted = OrdersDesired {
+            containment,
+            ..OrdersDesired::default()
+        };
+        self.core
+            .on_desired((Epoch(1), Generation(generation)), wanted);
+        self.settle();
+    }
+
+    fn closed(&self) -> bool {
+        self.rules && matches!(self.told(), ContainmentObserved::Closed { .. })
+    }
+}
+
+fn quarantine(order: u64, life: Option<Millis>) -> Wanted {
+    Wanted::Quarantined(Box::new(Quarantine {
+        order: OrderId(order),
+        allow: Vec::new(),
+        life,
+        warrant: warrant(),
+    }))
+}
+
+fn warrant() -> Warrant {
+    Warrant {
+        origin: Origin::Person,
+        not_after_unix_ms: 0,
+        targets: None,
+        endorsements: Vec::new(),
+    }
+}
+
+fn isolated() -> Host {
+    let mut host = Host::new(OrderPolicy::default());
+    host.want(1, quarantine(1, None));
+    host.quiet();
+    assert!(host.closed(), "{:?}", host.told());
+    host
+}
+
+#[test]
+fn an_isolation_closes_proves_and_ends_by_release() {
+    let mut host = isolated();
+    host.want(2, Wanted::Open);
+    host.quiet();
+    assert!(!host.rules && host.told() == ContainmentObserved::Open);
+    assert_eq!(host.disk.as_ref().unwrap().stage, Stage::Open);
+}
+
+#[test]
+fn a_net_that_cuts_off_the_server_is_opened_within_a_minute() {
+    let mut host = Host::new(OrderPolicy::default());
+    host.world.server_after = false;
+    host.want(1, quarantine(1, None));
+    host.pass(Millis::secs(59));
+    assert!(host.rules, "given up before the third try");
+    host.pass(Millis::secs(2));
+    assert!(!host.rules);
+    let undone = ContainmentObserved::Undone(OrderId(1), UndoneWhy::ServerUnreachable);
+    assert_eq!(host.told(), undone);
+    host.world.server_after = true;
+    host.pass(Millis::hours(1));
+    assert_eq!(host.told(), undone, "an order is tried once");
+}
+
+#[test]
+fn a_server_that_was_unreachable_before_too_frees_nobody() {
+    let mut host = Host::new(OrderPolicy::default());
+    host.world.link = false;
+    (host.world.server_before, host.world.server_after) = (false, false);
+    host.want(1, quarantine(1, None));
+    host.pass(Millis::hours(1));
+    assert!(host.closed(), "{:?}", host.told());
+}
+
+#[test]
+fn once_proven_a_lost_server_undoes_nothing() {
+    let mut host = isolated();
+    host.world.link = false;
+    (host.world.server_before, host.world.server_after) = (false, false);
+    host.pass(Millis::hours(30));
+    host.reboot();
+    host.pass(Millis::hours(30));
+    assert!(host.closed(), "{:?}", host.told());
+}
+
+#[test]
+fn a_life_counts_powered_on_time_over_reboots() {
+    let mut host = Host::new(OrderPolicy::default());
+    host.want(1, quarantine(1, Some(Millis::hours(24))));
+    host.pass(Millis::hours(10));
+    host.reboot();
+    host.pass(Millis::hours(13));
+    assert!(host.closed(), "{:?}", host.told());
+    host.pass(Millis::mins(61) + CLOCK_EVERY);
+    assert!(!host.rules);
+    assert_eq!(host.told(), ContainmentObserved::Expired(OrderId(1)));
+}
+
+#[test]
+fn a_full_disk_refuses_to_isolate_and_never_to_release() {
+    let mut host = Host::new(OrderPolicy::default());
+    host.world.disk = false;
+    host.want(1, quarantine(1, None));
+    host.pass(Millis::mins(1));
+    assert_eq!(
+        host.told(),
+        ContainmentObserved::Undone(OrderId(1), UndoneWhy::Disk)
+    );
+    let mut host = isolated();
+    host.world.disk = false;
+    host.want(2, Wanted::Open);
+    host.pass(Millis::mins(1));
+    assert!(!host.rules);
+}
+
+#[test]
+fn a_refused_change_leaves_the_standing_isolation() {
+    let mut host = isolated();
+    let Wanted::Quarantined(mut wide) = quarantine(2, None) else {
+        unreachable!();
+    };
+    wide.allow = vec!["0.0.0.0/0".parse().unwrap()];
+    host.want(2, Wanted::Quarantined(wide));
+    host.quiet();
+    assert!(host.closed());
+    let observed = host.core.observed(host.awake);
+    let refused = OrderState::Refused(OrderRefusal::AllowTooWide);
+    assert!(
+        observed
+            .once
+            .iter()
+            .any(|told| told.order == OrderId(2) && told.state == refused)
+    );
+}
+
+#[test]
+fn rules_without_a_record_stay_until_a_server_says_open() {
+    let mut host = Host::new(OrderPolicy::default());
+    (host.rules, host.rules_at_boot) = (true, true);
+    host.disk = None;
+    host.start();
+    host.pass(Millis::hours(1));
+    assert!(host.rules);
+    host.want(1, Wanted::Open);
+    host.quiet();
+    assert!(!host.rules);
+}
+
+#[test]
+fn a_reboot_by_order_is_made_once_and_told_done() {
+    let mut host = Host::new(OrderPolicy::default());
+    let wanted = OrdersDesired {
+        once: vec![Order {
+            id: OrderId(5),
+            act: Once::Reboot,
+            warrant: warrant(),
+        }],
+        ..OrdersDesired::default()
+    };
+    for generation in 1..4 {
+        let order = (Epoch(1), Generation(generation));
+        host.core.on_desired(order, wanted.clone());
+        host.settle();
+        host.quiet();
+    }
+    assert_eq!(host.reboots.len(), 1);
+    let told = host.core.observed(host.awake).once;
+    assert_eq!(told[0].state, OrderState::Done);
+}
+
+/// What can happen next.
+#[derive(Debug, Clone)]
+enum Turn {
+    Want(Wanting),
+    One,
+    Quiet,
+    Pass(u64),
+    Kill,
+    Reboot,
+    World(World),
+}
+
+#[derive(Debug, Clone)]
+struct Wanting {
+    generation: u64,
+    isolation: Option<(u64, Option<u64>)>,
+    open: bool,
+    once: Vec<(u64, bool)>,
+    endorsed: bool,
+}
+
+fn turn() -> impl Strategy<Value = Turn> {
+    let wanting = (
+        0u64..60,
+        proptest::option::of((1u64..6, proptest::option::of(1u64..200))),
+        any::<bool>(),
+        proptest::collection::vec((10u64..30, any::<bool>()), 0..3),
+        any::<bool>(),
+    )
+        .prop_map(|(generation, isolation, open, once, endorsed)| Wanting {
+            generation,
+            isolation,
+            open,
+            once,
+            endorsed,
+        });
+    let world = (
+        any::<bool>(),
+        any::<bool>(),
+        any::<bool>(),
+        any::<bool>(),
+        any::<bool>(),
+    )
+        .prop_map(
+            |(server_before, server_after, link, disk, firewall)| World {
+                server_before,
+                server_after,
+                link,
+                disk,
+                firewall,
+            },
+        );
+    prop_oneof![
+        4 => wanting.prop_map(Turn::Want),
+        6 => Just(Turn::One),
+        3 => Just(Turn::Quiet),
+        4 => (1u64..200_000).prop_map(Turn::Pass),
+        2 => Just(Turn::Kill),
+        1 => Just(Turn::Reboot),
+        1 => world.prop_map(Turn::World),
+    ]
+}
+
+fn strict() -> OrderPolicy {
+    let two = Rate {
+        max: 2,
+        within: Millis::hours(1),
+    };
+    OrderPolicy {
+        quarantines: two,
+        reboots: two,
+        endorsers: 1,
+        ..OrderPolicy::default()
+    }
+}
+
+fn apply(host: &mut Host, wanting: &Wanting) {
+    let containment = match (wanting.isolation, wanting.open) {
+        (Some((order, life)), _) => quarantine(order, life.map(Millis::secs)),
+        (None, true) => Wanted::Open,
+        (None, false) => Wanted::Unsaid,
+    };
+    let once = wanting.once.iter().map(|(id, reboot)| Order {
+        id: OrderId(*id),
+        act: if *reboot { Once::Reboot } else { Once::Collect },
+        warrant: warrant(),
+    });
+    let once: Vec<Order> = once.collect();
+    let vouch = Vouch {
+        endorsers: [KeyId([1; 32])].into(),
+        named: true,
+        expired: false,
+    };
+    let mut vouched = Vouched::new();
+    if wanting.endorsed {
+        let ids = wanting.isolation.iter().map(|(order, _)| OrderId(*order));
+        vouched.extend(
+            ids.chain(once.iter().map(|o| o.id))
+                .map(|id| (id, vouch.clone())),
+        );
+    }
+    host.core.on_vouched(vouched);
+    let wanted = OrdersDesired {
+        containment,
+        once,
+        ..OrdersDesired::default()
+    };
+    let order = (Epoch(1), Generation(wanting.generation));
+    host.core.on_desired(order, wanted);
+    host.settle();
+}
+
+fn play(host: &mut Host, turn: &Turn) {
+    match turn {
+        Turn::Want(wanting) => apply(host, wanting),
+        Turn::One => drop(host.one()),
+        Turn::Quiet => host.quiet(),
+        Turn::Pass(ms) => host.pass(Millis(*ms)),
+        Turn::Kill => host.start(),
+        Turn::Reboot => host.reboot(),
+        Turn::World(world) => host.world = *world,
+    }
+}
+
+/// Most in any window of an hour of powered-on time. A power cut may lose [`CLOCK_EVERY`] of it.
+fn most_in_an_hour(at: &[Millis]) -> usize {
+    let window = Millis::hours(1).0 - CLOCK_EVERY.0;
+    at.iter()
+        .map(|from| {
+            at.iter()
+                .filter(|to| (from.0..from.0 + window).contains(&to.0))
+                .count()
+        })
+        .max()
+        .unwrap_or(0)
+}
+
+fn cases() -> ProptestConfig {
+    // The long tier: RINGWARD_ORDER_HISTORIES=10000.
+    let histories = option_env!("RINGWARD_ORDER_HISTORIES").and_then(|n| n.parse().ok());
+    ProptestConfig {
+        cases: histories.unwrap_or(256),
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
+}
+
+proptest! {
+    #![proptest_config(cases())]
+
+    #[test]
+    fn whatever_happens_the_host_comes_to_what_is_wanted(
+        turns in proptest::collection::vec(turn(), 1..80),
+        release in any::<bool>(),
+    ) {
+        let mut host = Host::new(OrderPolicy {
+            quarantines: Rate { max: 1000, within: Millis::hours(1) },
+            ..OrderPolicy::default()
+        });
+        for turn in &turns {
+            play(&mut host, turn);
+        }
+        host.world = WELL;
+        host.want(100, if release { Wanted::Open } else { quarantine(99, None) });
+        host.pass(Millis::mins(5));
+        // An order of before may have restarted it: a server tells each new session again.
+        host.want(100, if release { Wanted::Open } else { quarantine(99, None) });
+        host.pass(Millis::mins(5));
+        prop_assert_eq!(host.rules, !release, "{:?}", host.told());
+        prop_assert_eq!(host.rules_at_boot, !release);
+        host.reboot();
+        host.pass(Millis::mins(5));
+        prop_assert_eq!(host.rules, !release, "after a reboot: {:?}", host.told());
+        let told = host.told();
+        prop_assert!(match release {
+            true => told == ContainmentObserved::Open,
+            false => told == ContainmentObserved::Closed { order: OrderId(99), left: None },
+        }, "{:?}", told);
+    }
+
+    #[test]
+    fn no_server_gets_past_the_hosts_own_policy(
+        turns in proptest::collection::vec(turn(), 1..120),
+    ) {
+        let mut host = Host::new(strict());
+        for turn in &turns {
+            play(&mut host, turn);
+        }
+        prop_assert!(most_in_an_hour(&host.isolations) <= 2, "{:?}", host.isolations);
+        prop_assert!(most_in_an_hour(&host.reboots) <= 2, "{:?}", host.reboots);
+    }
+
+    #[test]
+    fn without_an_endorsement_nothing_is_done(
+        mut turns in proptest::collection::vec(turn(), 1..80),
+    ) {
+        for turn in &mut turns {
+            if let Turn::Want(wanting) = turn {
+                wanting.endorsed = false;
+            }
+        }
+        let mut host = Host::new(strict());
+        for turn in &turns {
+            play(&mut host, turn);
+        }
+        prop_assert!(host.isolations.is_empty() && host.reboots.is_empty());
+    }
+
+    #[test]
+    fn an_attacker_on_the_wire_frees_nobody(
+        turns in proptest::collection::vec(turn(), 1..80),
+    ) {
+        let mut host = Host::new(OrderPolicy {
+            quarantines: Rate { max: 1000, within: Millis::hours(1) },
+            ..OrderPolicy::default()
+        });
+        // The order came, and from then on nothing gets through.
+        let cut = World { server_before: false, server_after: false, link: false, ..WELL };
+        host.world = cut;
+        host.want(70, quarantine(50, None));
+        host.pass(Millis::mins(2));
+        for turn in &turns {
+            match turn {
+                Turn::Want(_) | Turn::World(_) => {}
+                turn => play(&mut host, turn),
+            }
+        }
+        host.pass(Millis::mins(5));
+        prop_assert!(host.closed(), "{:?}", host.told());
+    }
+}
