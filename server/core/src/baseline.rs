@@ -205,24 +205,6 @@ impl Baseline {
         };
         (reboot * share + time * days).clamp(if flawed(Flaw::NoFloor) { 0.0 } else { FLOOR }, 1.0)
     }
-
-    /// The plain rate of one trial, 0 without control: what the window forgives.
-    #[must_use]
-    pub fn plain(&self, exposed: &Exposed) -> f64 {
-        let all = self.counts();
-        if all.reboots + all.days < 1.0 {
-            return 0.0;
-        }
-        let trials = exposed.trials.max(1) as f64;
-        let days = if exposed.trials == 0 {
-            EXPOSURE_DAYS
-        } else {
-            exposed.days.max(0.0) / trials
-        };
-        (all.reboot_failures as f64 / all.reboots.max(1.0)
-            + days * all.time_failures as f64 / all.days.max(1.0))
-        .clamp(0.0, 1.0)
-    }
 }
 
 /// The usual rate, or that of the present where it is worse. `exposed` units are judged by it: few of
@@ -353,7 +335,6 @@ mod tests {
             let exposed = Exposed { trials, reboots: reboots.min(trials), days };
             let rate = baseline.rate(&exposed);
             prop_assert!((FLOOR..=1.0).contains(&rate), "{rate}");
-            prop_assert!((0.0..=1.0).contains(&baseline.plain(&exposed)));
             prop_assert!((0.0..=1.0).contains(&baseline.share_of("x")));
         }
     }

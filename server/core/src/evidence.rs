@@ -149,7 +149,8 @@ impl Evidence {
     }
 
     /// The newest failure came so late (0 just begun ..= 1 at the end of the attribution time): it
-    /// weighs in full for a third of that time, then less and less.
+    /// weighs in full for a third of that time, then less and less, down to a half. Other causes
+    /// become likelier with time, but where every host dies on the third day the release still did it.
     pub fn fade(&mut self, age: f64) {
         let age = if age.is_nan() {
             0.0
@@ -159,7 +160,7 @@ impl Evidence {
         if flawed(Flaw::LateWeighsInFull) {
             return;
         }
-        self.faded += ((age - 1.0 / 3.0) * 1.5).max(0.0);
+        self.faded += ((age - 1.0 / 3.0) * 0.75).max(0.0);
     }
 
     /// A host of these strata failed: strata and signatures are weighed anew.
@@ -359,10 +360,12 @@ impl Evidence {
         self.baseline.is_ceiling(&self.went_through())
     }
 
-    /// The control's plain rate of a trial; 0 without control.
+    /// The control's rate of a trial as the window forgives it: the verdict's own, and 0 while the
+    /// control is too small to know one. Neither one failed control host nor the ceiling that the
+    /// verdict assumes of a young fleet may open the window.
     #[must_use]
-    pub fn plain_rate(&self) -> f64 {
-        self.baseline.plain(&self.went_through())
+    pub fn forgiven_rate(&self) -> f64 {
+        if self.is_ceiling() { 0.0 } else { self.p0() }
     }
 
     /// Weighted e-values of strata and signatures.

@@ -80,11 +80,10 @@ fn by_evidence(evidence: &Evidence, enough: u64, policy: &WindowPolicy) -> u64 {
         .confirmed
         .saturating_add(total.failed)
         .saturating_add(evidence.later_reboots());
-    // 0 without control, so that nothing is forgiven.
     let p0 = if flawed(Flaw::EverythingForgiven) {
         1.0
     } else {
-        evidence.plain_rate()
+        evidence.forgiven_rate()
     };
     let loss = policy.excess_loss.max(0.0);
     let tolerated = p0 + loss / enough as f64;

@@ -37,6 +37,26 @@ fn failures_within_the_attribution_time_count_after_confirmation_too() {
     assert_eq!(state(&rollout), RolloutState::Halted);
 }
 
+/// At 70 h a failure weighs half: two of two could still be chance, four of four cannot.
+#[test]
+fn hosts_that_die_on_the_third_day_still_halt() {
+    let mut rollout = install(5);
+    let mut now = at(0);
+    for host in 1..=4 {
+        now = confirm(&mut rollout, host, host as u8, now);
+    }
+    for host in 1..=4 {
+        assert_ne!(state(&rollout), RolloutState::Halted, "{host}");
+        let signal = crash(20, host as u8, None);
+        let seen = SignalSeen {
+            signal: &signal,
+            boots: &[],
+        };
+        rollout.signal(HostId(host), &seen, now + Millis::hours(70));
+    }
+    assert_eq!(state(&rollout), RolloutState::Halted);
+}
+
 #[test]
 fn what_happened_before_begin_or_after_the_attribution_time_does_not_count() {
     let mut rollout = install(5);
