@@ -10,6 +10,7 @@ pub mod command;
 pub mod desired;
 pub mod host;
 pub mod ids;
+pub mod incident;
 pub mod ledger;
 pub mod limits;
 pub mod manifest;

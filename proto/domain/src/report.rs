@@ -4,6 +4,7 @@ use crate::absence::Absence;
 use crate::desired::AssignmentKind;
 use crate::host::{Facts, HostState, Labels};
 use crate::ids::{HostId, Nonce, ReleaseDigest, RingName, RolloutId};
+use crate::incident::{ForecastView, StratumView, SuspectView};
 use crate::ledger::{FailWhy, NotSwitchedWhy, RevertWhy};
 use crate::observed::{Observed, RefuseWhy};
 use crate::signal::{Signal, SignalKind};
@@ -46,6 +47,8 @@ pub enum WaitWhy {
     RedundancyGroup,
     /// The host is pending approval or retired.
     NotActive,
+    /// Outside the maintenance windows of the host.
+    OutsideMaintenance,
 }
 
 /// How a rollout stands.
@@ -202,6 +205,12 @@ pub struct VerdictReport {
     pub smallest_detectable_rate: Option<f64>,
     /// How many further failures in a row would halt it.
     pub failures_to_halt: u64,
+    /// The control is too small to know its rate: a ceiling stands in for it.
+    #[serde(default)]
+    pub assumed: bool,
+    /// Strata in which exposures failed, that with the most evidence first, at most 8.
+    #[serde(default)]
+    pub strata: Vec<StratumView>,
 }
 
 /// A host and how it stands.
@@ -309,6 +318,15 @@ pub struct RolloutView {
     pub evidence_to_halt_ms: Option<u64>,
     /// What the policy gave up against the defaults (short soak, "boot unproven", ...), in words.
     pub notes: Vec<String>,
+    /// Who was suspected when it halted, most first; at most 3.
+    #[serde(default)]
+    pub suspects: Vec<SuspectView>,
+    /// What a person should do next, as a command where there is one; empty if nothing is proposed.
+    #[serde(default)]
+    pub proposal: String,
+    /// When it will be through as things are; `None` where it exposes nobody.
+    #[serde(default)]
+    pub forecast: Option<ForecastView>,
 }
 
 /// One host.
@@ -404,6 +422,7 @@ impl fmt::Display for WaitWhy {
                 f.write_str("another host of its redundancy group is in flight")
             }
             Self::NotActive => f.write_str("not an active host"),
+            Self::OutsideMaintenance => f.write_str("outside its maintenance windows"),
         }
     }
 }

@@ -12,6 +12,7 @@ pub mod desired;
 pub mod enrolment;
 pub mod error;
 pub mod host;
+pub mod incident;
 pub mod merkle;
 pub mod observed;
 mod order;

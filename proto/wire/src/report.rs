@@ -3,6 +3,7 @@
 use crate::code::{Coded, signal_code, signal_kind};
 use crate::error::DecodeError;
 use crate::field::{clip, id, list, maybe_id, maybe_parse, message, messages, parse, text, texts};
+use crate::incident::{STRATA_MAX, SUSPECTS_MAX, few};
 use crate::observed::{UNIT, unknown_body};
 use crate::page::{PageRequest, SIZE_MAX};
 use crate::pb;
@@ -46,6 +47,7 @@ impl From<WaitWhy> for pb::WaitWhy {
             WaitWhy::ServerStarting => Kind::ServerStarting,
             WaitWhy::RedundancyGroup => Kind::RedundancyGroup,
             WaitWhy::NotActive => Kind::NotActive,
+            WaitWhy::OutsideMaintenance => Kind::OutsideMaintenance,
         };
         Self {
             kind: kind as i32,
@@ -88,6 +90,7 @@ impl TryFrom<pb::WaitWhy> for WaitWhy {
             Kind::ServerStarting => Self::ServerStarting,
             Kind::RedundancyGroup => Self::RedundancyGroup,
             Kind::NotActive => Self::NotActive,
+            Kind::OutsideMaintenance => Self::OutsideMaintenance,
         })
     }
 }
@@ -355,6 +358,8 @@ impl From<VerdictReport> for pb::VerdictReport {
             max_failed: verdict.max_failed,
             smallest_detectable_rate: verdict.smallest_detectable_rate,
             failures_to_halt: verdict.failures_to_halt,
+            assumed: verdict.assumed,
+            strata: few(verdict.strata, STRATA_MAX),
         }
     }
 }
@@ -377,6 +382,8 @@ impl TryFrom<pb::VerdictReport> for VerdictReport {
             max_failed: verdict.max_failed,
             smallest_detectable_rate: verdict.smallest_detectable_rate,
             failures_to_halt: verdict.failures_to_halt,
+            assumed: verdict.assumed,
+            strata: messages("strata", verdict.strata, STRATA_MAX)?,
         })
     }
 }
@@ -495,6 +502,9 @@ impl From<RolloutView> for pb::RolloutView {
                 .take(NOTES_MAX)
                 .map(|note| clip(note, REASON_BYTES_MAX))
                 .collect(),
+            suspects: few(rollout.suspects, SUSPECTS_MAX),
+            proposal: clip(rollout.proposal, REASON_BYTES_MAX),
+            forecast: rollout.forecast.map(Into::into),
         }
     }
 }
@@ -520,6 +530,9 @@ impl TryFrom<pb::RolloutView> for RolloutView {
             failed_hosts: messages("failed_hosts", rollout.failed_hosts, SIZE_MAX)?,
             evidence_to_halt_ms: rollout.evidence_to_halt_ms,
             notes: texts("notes", rollout.notes, NOTES_MAX, REASON_BYTES_MAX)?,
+            suspects: messages("suspects", rollout.suspects, SUSPECTS_MAX)?,
+            proposal: text("proposal", rollout.proposal, REASON_BYTES_MAX)?,
+            forecast: maybe("forecast", rollout.forecast)?,
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::record::{Record, RecordKey};
 use ringward_domain::HostId;
-use ringward_domain::ids::ReleaseDigest;
+use ringward_domain::ids::{ReleaseDigest, RolloutId};
 use ringward_domain::session::{Hello, ToAgent, ToServer};
 use ringward_domain::signal::Signal;
 use serde::{Deserialize, Serialize};
@@ -70,6 +70,8 @@ pub struct AuditEntry {
 pub enum Notice {
     /// A rollout halted.
     Halted {
+        /// Which rollout.
+        rollout: RolloutId,
         /// Which release.
         release: ReleaseDigest,
         /// Why, in words.

@@ -36,6 +36,19 @@ pub struct RingCounts {
     /// Of the failed, those that were proven first.
     #[serde(default)]
     pub late: u64,
+    /// Of the failed, those on hosts too new to be trusted alone.
+    #[serde(default)]
+    pub newcomers: u64,
+}
+
+impl RingCounts {
+    /// Failures that the hard rule counts: not those that came after the proof, which the e-process
+    /// judges with the time they took, and not those of newcomers.
+    #[must_use]
+    pub fn held_against(&self) -> u64 {
+        self.failed
+            .saturating_sub(self.late.saturating_add(self.newcomers))
+    }
 }
 
 /// A cause that recurs.
@@ -68,7 +81,7 @@ pub struct Evidence {
     #[serde(skip)]
     parts: f64,
     #[serde(skip)]
-    worst: Option<Worst>,
+    worst: Vec<Worst>,
 }
 
 /// Distinct signatures remembered; a release that fails in more ways is halted by its count.
@@ -146,6 +159,12 @@ impl Evidence {
         counts.failed = counts.failed.saturating_add(1);
         counts.late = counts.late.saturating_add(1);
         self.note_signature(host, signature);
+    }
+
+    /// The newest failure of a ring is a newcomer's, and not a late one.
+    pub fn newcomer_failed(&mut self, ring: usize) {
+        let counts = self.ring_mut(ring);
+        counts.newcomers = counts.newcomers.saturating_add(1);
     }
 
     /// The newest failure came so late (0 just begun ..= 1 at the end of the attribution time): it
@@ -313,6 +332,7 @@ impl Evidence {
                 uncounted: a.uncounted.saturating_add(b.uncounted),
                 censored: a.censored.saturating_add(b.censored),
                 late: a.late.saturating_add(b.late),
+                newcomers: a.newcomers.saturating_add(b.newcomers),
             })
     }
 
@@ -374,10 +394,10 @@ impl Evidence {
         self.parts
     }
 
-    /// The stratum that speaks most against the release.
+    /// The strata that speak most against the release, most first.
     #[must_use]
-    pub fn worst_stratum(&self) -> Option<&Worst> {
-        self.worst.as_ref()
+    pub fn worst_strata(&self) -> &[Worst] {
+        &self.worst
     }
 
     /// (reboots and host-days, failures) of the control.

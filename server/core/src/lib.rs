@@ -14,6 +14,7 @@ pub mod planted;
 pub mod policy;
 pub mod record;
 pub mod release;
+mod returns;
 pub mod rollout;
 pub mod salt;
 pub mod selector;

@@ -6,6 +6,7 @@ use crate::release::ReleaseRecord;
 use crate::rollout::record::{CohortRecord, MemberRecord, RolloutRecord};
 use ringward_domain::command::{Action, Outcome};
 use ringward_domain::ids::{Epoch, Generation, ReleaseDigest, RequestId, RolloutId};
+use ringward_domain::incident::SuspectView;
 use ringward_domain::{HostId, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +27,8 @@ pub enum RecordKey {
     Member(RolloutId, HostId),
     /// A command carried out.
     Request(RequestId),
+    /// A surge of failures, by its number.
+    Incident(u64),
 }
 
 /// A record.
@@ -45,6 +48,8 @@ pub enum Record {
     Member(Box<MemberRecord>),
     /// See [`RecordKey::Request`].
     Request(Box<RequestRecord>),
+    /// See [`RecordKey::Incident`].
+    Incident(Box<IncidentRecord>),
 }
 
 impl Record {
@@ -59,6 +64,7 @@ impl Record {
             Self::Cohort(cohort) => RecordKey::Cohort(cohort.rollout, cohort.part),
             Self::Member(member) => RecordKey::Member(member.rollout, member.member.host),
             Self::Request(request) => RecordKey::Request(request.request),
+            Self::Incident(incident) => RecordKey::Incident(incident.number),
         }
     }
 }
@@ -82,6 +88,37 @@ pub struct ControlRecord {
     /// Number of the next command: the oldest ones are forgotten.
     #[serde(default)]
     pub next_request: u64,
+}
+
+/// A surge of failures. Suspects stand as they were ranked last.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct IncidentRecord {
+    /// Orders incidents by when they were opened, from 1.
+    pub number: u64,
+    /// When it was opened, Unix milliseconds, for display only.
+    pub opened_unix_ms: u64,
+    /// What opened it, in words.
+    pub cause: String,
+    /// Fleet clock of its newest failure.
+    pub last_failure: Timestamp,
+    /// No further failure for a day.
+    pub closed: bool,
+    /// Hosts that failed in it.
+    pub failed: u64,
+    /// They, newest first, bounded.
+    pub failed_hosts: Vec<HostId>,
+    /// Who is suspected, most first.
+    #[serde(default)]
+    pub suspects: Vec<SuspectView>,
+    /// Hosts with the first suspect that did not fail, bounded.
+    #[serde(default)]
+    pub at_risk: Vec<HostId>,
+    /// How many they are.
+    #[serde(default)]
+    pub at_risk_count: u64,
+    /// The release of ours that is suspected first, or that was halted.
+    #[serde(default)]
+    pub release: Option<ReleaseDigest>,
 }
 
 /// A command carried out, and what it answered.

@@ -40,7 +40,10 @@ pub struct Strata {
     index: [std::collections::BTreeMap<String, u16>; DIMENSIONS],
 }
 
-/// The stratum that speaks most against the release.
+/// Strata listed at most.
+pub const WORST_MAX: usize = 8;
+
+/// A stratum that speaks against the release.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Worst {
     /// Which way of cutting.
@@ -117,12 +120,12 @@ impl Strata {
         }
     }
 
-    /// Sum of the weighted e-values of all strata with failures, and the worst. Strata without
-    /// failures would add at most their weight and are left out.
+    /// Sum of the weighted e-values of all strata with failures, and the worst, most first. Strata
+    /// without failures would add at most their weight and are left out.
     #[must_use]
-    pub fn evidence(&self, p0: f64, control_units: f64) -> (f64, Option<Worst>) {
+    pub fn evidence(&self, p0: f64, control_units: f64) -> (f64, Vec<Worst>) {
         let mut sum = 0.0;
-        let mut worst: Option<Worst> = None;
+        let mut worst: Vec<Worst> = Vec::new();
         for (d, values) in self.values.iter().enumerate() {
             let fleet: u64 = values.iter().map(|s| s.members).sum();
             let weight = if flawed(Flaw::StrataUnweighted) {
@@ -144,14 +147,17 @@ impl Strata {
                         .min(600.0)
                         .exp();
                 sum += e_value;
-                if worst.as_ref().is_none_or(|w| e_value > w.e_value) {
-                    worst = Some(Worst {
+                let place = worst.partition_point(|w| w.e_value >= e_value);
+                if place < WORST_MAX {
+                    worst.truncate(WORST_MAX - 1);
+                    let stratum = Worst {
                         dimension: DIMENSION_NAMES[d],
                         word: s.word.clone(),
                         failed: s.failed,
                         trials: s.trials,
                         e_value,
-                    });
+                    };
+                    worst.insert(place, stratum);
                 }
             }
         }
@@ -184,8 +190,10 @@ mod tests {
         let (sum, worst) = strata.evidence(1e-4, 1e5);
         assert!(sum > 1.0 / 0.0007, "{sum}");
         assert_eq!(
-            worst.map(|w| (w.dimension, w.word, w.failed)),
-            Some(("model", "dies".to_owned(), 2))
+            worst
+                .first()
+                .map(|w| (w.dimension, w.word.as_str(), w.failed)),
+            Some(("model", "dies", 2))
         );
     }
 

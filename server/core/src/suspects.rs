@@ -10,6 +10,7 @@ use crate::flaws::{Flaw, flawed};
 use crate::stats;
 use ringward_domain::HostId;
 use ringward_domain::ids::Sha256;
+use ringward_domain::incident::SuspectView;
 use std::collections::BTreeMap;
 
 /// Changes followed at a time; a further one is counted as untold.
@@ -18,10 +19,13 @@ pub const CHANGES_MAX: usize = 10_000;
 pub const HOST_CHANGES_MAX: usize = 5_000;
 /// Probability with which a day without a bad change names one, over all candidates.
 const ALPHA: f64 = 1e-5;
+/// Changes of one suspect shown by their words.
+const WORDS_SHOWN_MAX: usize = 20;
 /// Fewer failed hosts name nobody: two broken disks have a thousand changes in common.
 const FAILED_MIN: u64 = 3;
-/// A surge: so many failures are chance only this often.
-const SURGE: f64 = 1e-4;
+/// A surge: so many failures are chance only this often. It is asked on each failure, some hundred
+/// times a day in a large fleet.
+const SURGE: f64 = 1e-6;
 
 /// One change: what it is and who has it.
 #[derive(Debug, Clone, Default)]
@@ -148,12 +152,6 @@ impl Suspects {
         }
     }
 
-    /// Whether more hosts failed than chance explains where so many are expected to.
-    #[must_use]
-    pub fn surge(&self, expected: f64) -> bool {
-        self.failed >= FAILED_MIN && stats::poisson_above(expected, self.failed - 1) <= SURGE
-    }
-
     /// Hosts under watch and hosts failed.
     #[must_use]
     pub fn totals(&self) -> (u64, u64) {
@@ -177,6 +175,15 @@ impl Suspects {
             .iter()
             .filter(|(_, part)| !part.failed && part.changes.binary_search(place).is_ok());
         takers.map(|(host, _)| *host).take(max).collect()
+    }
+
+    /// How many hosts with a change did not fail.
+    #[must_use]
+    pub fn at_risk_count(&self, fingerprint: &Sha256) -> u64 {
+        self.index.get(fingerprint).map_or(0, |place| {
+            let change = &self.changes[*place as usize];
+            change.exposed.saturating_sub(change.failed)
+        })
     }
 
     /// The changes that speak most against themselves, most first, at most `max` groups.
@@ -262,7 +269,30 @@ impl Suspects {
     }
 }
 
+/// Whether more hosts failed than chance explains where so many are expected to.
+#[must_use]
+pub fn is_surge(failed: u64, expected: f64) -> bool {
+    failed >= FAILED_MIN && stats::poisson_above(expected, failed - 1) <= SURGE
+}
+
 impl Suspect {
+    /// For people.
+    #[must_use]
+    pub fn view(&self) -> SuspectView {
+        let more = self.words.len().saturating_sub(WORDS_SHOWN_MAX) as u64;
+        SuspectView {
+            changes: self.words.iter().take(WORDS_SHOWN_MAX).cloned().collect(),
+            more,
+            exposed: self.exposed,
+            failed: self.failed,
+            others: self.others,
+            others_failed: self.others_failed,
+            chance: self.chance,
+            named: self.named,
+            sentence: self.sentence(),
+        }
+    }
+
     /// In words, with counts a person can check.
     #[must_use]
     pub fn sentence(&self) -> String {
@@ -374,7 +404,8 @@ mod tests {
             suspects.failed(HostId(i));
         }
         assert!(!suspects.ranking(1)[0].named);
-        assert!(!suspects.surge(5.0) && !suspects.surge(0.0));
+        assert!(!is_surge(2, 0.0) && !is_surge(12, 5.0) && is_surge(3, 0.01));
+        assert!(!is_surge(u64::MAX, f64::NAN) || is_surge(u64::MAX, 0.0));
     }
 
     #[test]
@@ -404,7 +435,7 @@ mod tests {
                     _ => suspects.forget(HostId(host)),
                 }
             }
-            let _ = suspects.surge(expected);
+            let _ = is_surge(suspects.totals().1, expected);
             for s in suspects.ranking(100) {
                 prop_assert!(s.log_ratio.is_finite() && (0.0..=1.0).contains(&s.chance));
                 prop_assert!(s.failed <= s.exposed && s.others_failed <= s.others);

@@ -7,6 +7,8 @@
 use crate::evidence::{Evidence, RingCounts};
 use crate::flaws::{Flaw, flawed};
 use crate::stats;
+use crate::strata::Worst;
+use ringward_domain::incident::StratumView;
 use ringward_domain::report::{Decision, HaltWhy, HoldWhy, VerdictReport};
 
 /// What the verdict is held to.
@@ -125,15 +127,16 @@ fn halted_by_counts(
     p0: f64,
     limits: &Limits,
 ) -> Option<HaltWhy> {
-    let threshold = e_threshold(limits);
-    let e_value = e_value(evidence, p0);
     // One broken host is never enough: at a base of 10⁻⁴ the first exposure alone would otherwise
     // spend a tenth of α.
-    if e_value >= threshold && (evidence.total().failed >= 2 || flawed(Flaw::OneFailureHalts)) {
-        return Some(HaltWhy::EvidenceOfHarm { e_value, threshold });
+    if evidence.total().failed >= 2 || flawed(Flaw::OneFailureHalts) {
+        let (e_value, threshold) = (e_value(evidence, p0), e_threshold(limits));
+        if e_value >= threshold {
+            return Some(HaltWhy::EvidenceOfHarm { e_value, threshold });
+        }
     }
     // The share alone is asked first: the exact bound costs forty incomplete gamma functions.
-    let failed = ring.failed.saturating_sub(ring.late);
+    let failed = ring.held_against();
     if failed <= (limits.ring_size / 100).max(1) {
         return None;
     }
@@ -208,10 +211,23 @@ pub fn verdict(evidence: &Evidence, limits: &Limits) -> VerdictReport {
         max_failed: max_failed(ring, p0, limits),
         smallest_detectable_rate: smallest_detectable_rate(p0, limits),
         failures_to_halt: failures_to_halt(evidence, ring, p0, limits),
+        assumed: evidence.is_ceiling(),
+        strata: evidence.worst_strata().iter().map(stratum_view).collect(),
         decision,
     };
     report.sentence = sentence(&report, ring, evidence);
     report
+}
+
+fn stratum_view(stratum: &Worst) -> StratumView {
+    StratumView {
+        dimension: stratum.dimension.to_owned(),
+        value: stratum.word.clone(),
+        failed: stratum.failed,
+        trials: stratum.trials,
+        // What a reader of numbers can take; nothing asks for more than the threshold.
+        e_value: stratum.e_value.min(1e300),
+    }
 }
 
 /// How many further failures in a row would halt, were they of no stratum in particular; 0 where it
@@ -226,7 +242,7 @@ fn failures_to_halt(evidence: &Evidence, ring: RingCounts, p0: f64, limits: &Lim
         let failed = ring.failed.saturating_add(more);
         let exposed = ring.exposed.max(ring.confirmed.saturating_add(failed));
         (two && whole >= threshold)
-            || failed.saturating_sub(ring.late)
+            || (RingCounts { failed, ..ring }).held_against()
                 > max_failed(
                     RingCounts {
                         failed,
@@ -292,7 +308,7 @@ fn smallest_detectable_rate(p0: f64, limits: &Limits) -> Option<f64> {
 
 /// The stratum that most of the evidence comes from, where it is not all that was exposed.
 fn concentrated(evidence: &Evidence, e_value: f64) -> String {
-    let worst = evidence.worst_stratum();
+    let worst = evidence.worst_strata().first();
     let worst = worst.filter(|w| w.e_value > 0.5 * e_value && w.trials < evidence.trials());
     worst.map_or_else(String::new, |w| {
         format!(

@@ -129,7 +129,63 @@ fn verdict() -> BoxedStrategy<VerdictReport> {
             max_failed: n[4],
             smallest_detectable_rate: rate,
             failures_to_halt: n[5],
+            assumed: n[5] % 2 == 0,
+            strata: vec![StratumView {
+                dimension: "model".to_owned(),
+                value: "m".to_owned(),
+                failed: n[0],
+                trials: n[1],
+                e_value: x[0],
+            }],
         })
+        .boxed()
+}
+
+pub fn suspect() -> BoxedStrategy<SuspectView> {
+    (
+        vec(words(), 0..4),
+        any::<[u64; 5]>(),
+        number(),
+        any::<bool>(),
+        words(),
+    )
+        .prop_map(|(changes, n, chance, named, sentence)| SuspectView {
+            changes,
+            more: n[0],
+            exposed: n[1],
+            failed: n[2],
+            others: n[3],
+            others_failed: n[4],
+            chance,
+            named,
+            sentence,
+        })
+        .boxed()
+}
+
+pub fn incident() -> BoxedStrategy<IncidentView> {
+    (
+        any::<[u64; 4]>(),
+        any::<bool>(),
+        [words(), words()],
+        vec(host(), 0..4),
+        vec(suspect(), 0..3),
+        vec(host(), 0..4),
+    )
+        .prop_map(
+            |(n, closed, [cause, proposal], failed_hosts, suspects, at_risk)| IncidentView {
+                number: n[0],
+                opened_unix_ms: n[1],
+                closed,
+                cause,
+                failed: n[2],
+                failed_hosts,
+                suspects,
+                at_risk,
+                at_risk_count: n[3],
+                proposal,
+            },
+        )
         .boxed()
 }
 
@@ -177,10 +233,17 @@ pub fn rollout_view() -> BoxedStrategy<RolloutView> {
         vec(member(), 0..3),
         vec(member(), 0..3),
         option::of(any::<u64>()),
-        vec(words(), 0..3),
+        (
+            vec(words(), 0..3),
+            vec(suspect(), 0..3),
+            option::of(option::of(millis())),
+            words(),
+        ),
     )
         .prop_map(
-            |(what, how, text, started, rings, verdict, silent, failed, ms, notes)| {
+            |(what, how, text, started, rings, verdict, silent, failed, ms, rest)| {
+                let (notes, suspects, remaining, limited) = rest;
+                let forecast = (remaining, limited);
                 let [state_reason, started_by, reason] = text;
                 RolloutView {
                     id: what.0,
@@ -200,6 +263,13 @@ pub fn rollout_view() -> BoxedStrategy<RolloutView> {
                     failed_hosts: failed,
                     evidence_to_halt_ms: ms,
                     notes,
+                    suspects,
+                    proposal: forecast.1.clone(),
+                    forecast: forecast.0.map(|remaining| ForecastView {
+                        remaining_ms: remaining,
+                        limited_by: forecast.1,
+                        not_counted: started,
+                    }),
                 }
             },
         )

@@ -5,6 +5,7 @@
 use super::Control;
 use crate::baseline::{Counts, History};
 use crate::host::Host;
+use crate::returns::Returns;
 use crate::rollout::Status;
 use ringward_domain::host::HostState;
 use ringward_domain::ids::RolloutId;
@@ -12,7 +13,10 @@ use ringward_domain::signal::Signal;
 use ringward_domain::{AssignmentKind, HostId, Millis, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 
+/// Age at which a host is compared with and believed alone.
 const DAY: Millis = Millis::hours(24);
+/// Hosts of that age from which on newer ones are told apart; a young fleet has no others.
+const MATURE_MIN: u64 = 20;
 /// Sessions that end within this time end together.
 const TOGETHER: Millis = Millis::mins(2);
 /// Sites remembered as silent or not.
@@ -49,6 +53,12 @@ pub(super) struct Background {
     plan_at: Option<Timestamp>,
     /// The last 72 h.
     history: History,
+    /// How long hosts of a kind take to come back.
+    returns: Returns,
+    /// Hosts that are too new, and when they no longer are.
+    maturing: BTreeSet<(Timestamp, HostId)>,
+    /// Hosts old enough.
+    mature: u64,
     /// Whether a site went silent as a whole, known until then.
     sites: BTreeMap<String, (Timestamp, bool)>,
 }
@@ -62,16 +72,24 @@ impl Background {
             gone: BTreeSet::new(),
             plan_at: None,
             history: History::default(),
+            returns: Returns::default(),
+            maturing: BTreeSet::new(),
+            mature: 0,
             sites: BTreeMap::new(),
         }
     }
 
     pub(super) fn next_deadline(&self) -> Option<Timestamp> {
         let first = |set: &BTreeSet<(Timestamp, HostId)>| set.first().map(|(at, _)| *at);
-        [first(&self.exposed), first(&self.gone), self.plan_at]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            first(&self.exposed),
+            first(&self.gone),
+            first(&self.maturing),
+            self.plan_at,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 }
 
@@ -96,6 +114,7 @@ impl Control {
             self.background.plan_at = None;
             self.want_plan();
         }
+        self.mature();
         while let Some((_, id)) = self
             .background
             .exposed
@@ -122,6 +141,38 @@ impl Control {
                 self.suspects_failed(id);
             }
         }
+    }
+
+    /// A host was enrolled: whoever can enrol hosts could otherwise make a control of his own, or halt
+    /// what he likes.
+    pub(super) fn watch_age(&mut self, id: HostId) {
+        if let Some(host) = self.hosts.get(&id) {
+            let until = host.record.enrolled_at + DAY;
+            self.background.maturing.insert((until, id));
+        }
+    }
+
+    fn mature(&mut self) {
+        let before = self.background.mature;
+        while let Some((at, id)) = self.background.maturing.first().copied()
+            && at <= self.now
+        {
+            self.background.maturing.pop_first();
+            self.background.mature += 1;
+            self.recount(id);
+        }
+        if before < MATURE_MIN && self.background.mature >= MATURE_MIN {
+            // From now on age counts: the new ones leave the control.
+            let new: Vec<HostId> = self.background.maturing.iter().map(|(_, id)| *id).collect();
+            for id in new {
+                self.recount(id);
+            }
+        }
+    }
+
+    /// Whether a host is too new to be compared with, or to be believed alone.
+    pub(super) fn is_newcomer(&self, host: &Host) -> bool {
+        self.background.mature >= MATURE_MIN && host.record.enrolled_at + DAY > self.now
     }
 
     /// Whether most control hosts of a host's site are gone with it: that is the site's network, and
@@ -212,8 +263,13 @@ impl Control {
         self.background.history.sum(self.now)
     }
 
-    /// A host has a session again.
-    pub(super) fn control_returned(&mut self, id: HostId, rebooted: bool) {
+    /// A host has a session again; after a reboot with its last word before.
+    pub(super) fn control_returned(
+        &mut self,
+        id: HostId,
+        silent_since: Option<Timestamp>,
+        rebooted: bool,
+    ) {
         let gone = self.hosts.get_mut(&id).and_then(|host| host.gone_at.take());
         if let Some(at) = gone {
             self.background.gone.remove(&(at, id));
@@ -222,7 +278,17 @@ impl Control {
             .hosts
             .get(&id)
             .is_some_and(|host| host.exposed_until <= self.now);
-        if rebooted && unexposed {
+        let newcomer = self
+            .hosts
+            .get(&id)
+            .is_some_and(|host| self.is_newcomer(host));
+        if rebooted && unexposed && newcomer {
+            // Neither control nor exposed.
+        } else if rebooted && unexposed {
+            if let (Some(since), Some(host)) = (silent_since, self.hosts.get(&id)) {
+                let time = self.now.since(since);
+                self.background.returns.took(&host.record.facts.model, time);
+            }
             self.count_control(&REBOOT);
         } else if rebooted {
             for rollout in self.rollouts_of(id) {
@@ -234,7 +300,7 @@ impl Control {
 
     /// A session ended; without announcement the host has to come back in time.
     pub(super) fn control_gone(&mut self, id: HostId) {
-        let at = self.now + self.policy.pace.silence_reboot;
+        let at = self.now + self.policy.pace.silence_reboot.max(self.patience_with(id));
         if let Some(host) = self.hosts.get_mut(&id)
             && host.in_control
             && host.record.absent.is_none()
@@ -243,6 +309,13 @@ impl Control {
             self.background.gone.insert((at, id));
         }
         self.recount(id);
+    }
+
+    /// Silence allowed to a host of this kind while it reboots.
+    pub(super) fn patience_with(&self, id: HostId) -> Millis {
+        self.hosts.get(&id).map_or(Millis::ZERO, |host| {
+            self.background.returns.patience(&host.record.facts.model)
+        })
     }
 
     /// A host began a release: it is no control until then.
@@ -266,10 +339,15 @@ impl Control {
     pub(super) fn recount(&mut self, id: HostId) {
         self.count_time();
         let now = self.now;
+        let newcomer = self
+            .hosts
+            .get(&id)
+            .is_some_and(|host| self.is_newcomer(host));
         let Some(host) = self.hosts.get_mut(&id) else {
             return;
         };
         let is = host.session.is_some()
+            && !newcomer
             && host.record.state == HostState::Active
             && host.exposed_until <= now;
         match (host.in_control, is) {

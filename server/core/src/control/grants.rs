@@ -124,6 +124,18 @@ impl Control {
         let until = self.now + rollout.pace.attribution;
         let leaves = rollout.spec.leaves.as_ref().map(|(release, _)| *release);
         let (own, rollback) = (rollout.id, rollout.spec.kind == AssignmentKind::Rollback);
+        let patience = self.patience_with(id);
+        let newcomer = self
+            .hosts
+            .get(&id)
+            .is_some_and(|host| self.is_newcomer(host));
+        self.suspects_took_release(id, own);
+        self.with(own, |rollout, now| {
+            rollout.slow_to_return(id, patience, now);
+            if newcomer {
+                rollout.newcomer(id, now);
+            }
+        });
         self.control_exposed(id, until);
         for other in self
             .rollouts_of(id)

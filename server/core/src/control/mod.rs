@@ -107,7 +107,7 @@ impl Control {
             plan_at: None,
             clock_at: now,
             background: background::Background::new(now),
-            incident: incident::Incident::default(),
+            incident: incident::Incident::new(now),
             out: Out::default(),
         }
     }
@@ -140,6 +140,7 @@ impl Control {
             self.plan_at,
             rollouts,
             self.background.next_deadline(),
+            self.incident.next_deadline(),
         ]
         .into_iter()
         .flatten()

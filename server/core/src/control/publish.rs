@@ -66,6 +66,7 @@ impl Control {
                     &record.facts.hostname,
                 );
                 self.note_enrolled(record);
+                self.watch_age(id);
             }
         }
         self.out.hosts.insert(id);

@@ -8,10 +8,10 @@ use crate::record::{ControlRecord, Record};
 use crate::rollout::Rollout;
 use crate::rollout::member::Member;
 use crate::rollout::record::{CohortRecord, RolloutRecord};
-use ringward_domain::Timestamp;
 use ringward_domain::host::HostState;
 use ringward_domain::ids::RolloutId;
 use ringward_domain::report::Standing;
+use ringward_domain::{HostId, Timestamp};
 use std::collections::BTreeMap;
 
 /// Why the server cannot go on from its records.
@@ -40,6 +40,7 @@ impl Control {
             Record::Host(host) => host.enrolled_at,
             Record::Rollout(rollout) => rollout.started_at,
             Record::Member(member) => member.member.since,
+            Record::Incident(incident) => incident.last_failure,
             Record::Release(_) | Record::Cohort(_) | Record::Request(_) => Timestamp::default(),
         });
         times.max().unwrap_or_default()
@@ -78,6 +79,7 @@ impl Control {
                     let id = record.rollout;
                     parts.entry(id).or_default().members.push(record.member);
                 }
+                Record::Incident(record) => control.incident.restore(*record),
                 Record::Request(record) => {
                     control
                         .requests_by_number
@@ -104,6 +106,11 @@ impl Control {
         for (record, part) in whole {
             let rollout = Rollout::restore(record, part.cohorts, part.members, control.now);
             control.take_in(rollout);
+        }
+        let known: Vec<HostId> = control.hosts.keys().copied().collect();
+        for id in known {
+            control.watch_age(id);
+            control.suspects_watch(id);
         }
         // Hosts that said they would be away are not gone without a word.
         let away = control.hosts.values().filter(|h| h.record.absent.is_some());
@@ -167,6 +174,7 @@ impl Control {
             .or_default()
             .insert(number, id);
         self.next_rollout = self.next_rollout.max(number + 1);
+        self.incident.recall(&rollout, self.now);
         self.rollouts.insert(id, rollout);
     }
 

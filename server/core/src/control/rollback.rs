@@ -106,7 +106,7 @@ impl Control {
         Ok((outcome, Act::Start(Box::new(rollout))))
     }
 
-    fn target(
+    pub(super) fn target(
         &self,
         left: &ReleaseRecord,
         to: Option<&Version>,

@@ -29,6 +29,7 @@ impl Control {
             return;
         };
         let rebooted = host.saw_boot(hello.boot);
+        let silent_since = host.last_heard.filter(|_| host.record.absent.is_none());
         host.session = Some(Session {
             boot: hello.boot,
             agent_start: hello.agent_start,
@@ -53,7 +54,7 @@ impl Control {
                 protocol: PROTOCOL.min(hello.protocol_max),
             },
         );
-        self.control_returned(id, rebooted);
+        self.control_returned(id, rebooted.then_some(silent_since).flatten(), rebooted);
         self.suspects_watch(id);
         for rollout in self.rollouts_of(id) {
             self.with(rollout, |rollout, now| {

@@ -27,6 +27,7 @@ impl Control {
             self.with(id, |rollout, now| rollout.tick(now));
         }
         self.background_tick();
+        self.incident_tick();
         let clock = self.clock_at <= now;
         if clock {
             self.clock_at = now + CLOCK_EVERY;
@@ -153,8 +154,14 @@ impl Control {
             News::Ended(_, Ending::Confirmed) => {}
             News::Ended(host, ending) => self.tell_failure(host, &object, &title, release, ending),
             News::Halted(_, reason) => {
+                self.incident_of_halt(id, &reason);
                 self.out.audit("ringward", "rollout halt", &object, &reason);
-                self.out.notice(Notice::Halted { release, reason });
+                let rollout = id;
+                self.out.notice(Notice::Halted {
+                    rollout,
+                    release,
+                    reason,
+                });
             }
             News::Held(_) => {
                 let sentence = rollout.verdict(self.now).sentence;
@@ -198,6 +205,9 @@ impl Control {
             Ending::RolledBack => "was taken off it by a rollback",
             Ending::Failed(_) | Ending::Confirmed => "failed",
         };
+        if !matches!(ending, Ending::RolledBack | Ending::Confirmed) {
+            self.suspects_failed(host);
+        }
         let line = format!("{host} {what} on {title}");
         self.out
             .audit(&format!("host {host}"), "exposure ended", object, &line);

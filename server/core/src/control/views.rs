@@ -12,7 +12,7 @@ use ringward_domain::ids::{Epoch, ReleaseDigest, RolloutId, Sha256};
 use ringward_domain::report::{
     HostView, MemberState, MemberView, ReleaseView, RolloutState, RolloutView,
 };
-use ringward_domain::{HostId, Timestamp};
+use ringward_domain::{AssignmentKind, HostId, Timestamp};
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
@@ -92,9 +92,27 @@ impl Control {
     /// One rollout for people.
     #[must_use]
     pub fn rollout_view(&self, rollout: RolloutId) -> Option<RolloutView> {
-        self.rollouts
-            .get(&rollout)
-            .map(|rollout| rollout.view(&|host| self.hostname(host), self.now))
+        let rollout = self.rollouts.get(&rollout)?;
+        let mut view = rollout.view(&|host| self.hostname(host), self.now);
+        if view.state == RolloutState::Halted && view.kind == AssignmentKind::Install {
+            view.proposal = self.proposal(Some(view.release));
+            view.notes.extend(self.newcomers_note(rollout));
+        }
+        Some(view)
+    }
+
+    /// Who reported what the halt rests on may be new here.
+    fn newcomers_note(&self, rollout: &Rollout) -> Option<String> {
+        let failed = rollout
+            .members()
+            .iter()
+            .filter(|m| matches!(&m.stage, Stage::Ended(ending, _) if ending.is_failure()));
+        let (all, new) = failed.fold((0u64, 0u64), |(all, new), member| {
+            let newcomer = member.exposure().is_some_and(|e| e.newcomer);
+            (all + 1, new + u64::from(newcomer))
+        });
+        (new > 0)
+            .then(|| format!("{new} of {all} failed hosts were enrolled less than a day before"))
     }
 
     /// A page of a rollout's members in the order of exposure: those that `wanted` picks, after the

@@ -3,7 +3,7 @@
 use super::Rollout;
 use super::member::{Ending, Readiness, Stage};
 use ringward_domain::absence::Absence;
-use ringward_domain::{HostId, Timestamp};
+use ringward_domain::{HostId, Millis, Timestamp};
 
 impl Rollout {
     /// The host said something.
@@ -19,6 +19,23 @@ impl Rollout {
                 self.dirty.insert(i);
             }
             _ => {}
+        }
+    }
+
+    /// The host is too new for its failure alone to halt by a hard rule.
+    pub fn newcomer(&mut self, host: HostId, now: Timestamp) {
+        if let Some(i) = self.member_index(host) {
+            self.edit_exposure(i, now, |exposure| exposure.newcomer = true);
+        }
+    }
+
+    /// Hosts of this kind take so long to come back from a reboot that silence counts only after
+    /// this time.
+    pub fn slow_to_return(&mut self, host: HostId, patience: Millis, now: Timestamp) {
+        if let Some(i) = self.member_index(host)
+            && patience > self.pace.silence_reboot
+        {
+            self.edit_exposure(i, now, |exposure| exposure.patience = patience);
         }
     }
 

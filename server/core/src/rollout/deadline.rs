@@ -52,7 +52,7 @@ impl Rollout {
             Stage::Ended(Ending::Confirmed, exposure) => exposure
                 .gone
                 .filter(|gone| *gone <= exposure.begun_at + self.pace.attribution)
-                .map(|gone| gone + self.pace.silence_reboot),
+                .map(|gone| gone + self.pace.silence_reboot.max(exposure.patience)),
             Stage::AlreadyThere | Stage::Refused(_) | Stage::Ended(..) => None,
         }
     }
@@ -88,7 +88,7 @@ impl Rollout {
     /// keep a ring open for ever.
     fn silent_at(&self, member: &Member, exposure: &Exposure) -> Timestamp {
         let floor = if exposure.reboots {
-            self.pace.silence_reboot
+            self.pace.silence_reboot.max(exposure.patience)
         } else {
             self.pace.silence
         };

@@ -294,6 +294,8 @@ impl Rollout {
             slotless: false,
             reboots: self.spec.boots || self.verify_boot(ring),
             express,
+            newcomer: false,
+            patience: Millis::ZERO,
             heard: now,
             gone: None,
         };

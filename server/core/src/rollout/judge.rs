@@ -8,6 +8,7 @@ use crate::planted::{Bug, planted};
 use crate::verdict::{self, Limits};
 use crate::window::{RingWindow, window};
 use ringward_domain::ids::ReleaseDigest;
+use ringward_domain::incident::SuspectView;
 use ringward_domain::ledger::RevertWhy;
 use ringward_domain::report::{Decision, HaltWhy, HoldWhy, VerdictReport};
 use ringward_domain::{HostId, Timestamp};
@@ -77,6 +78,7 @@ impl Rollout {
         let (host, ring) = (self.members[i].host, self.members[i].ring);
         let (kinds, rebooted) = (self.kinds_of(i), exposure.reboots);
         let came_back = exposure.phase == Phase::Soaking;
+        let newcomer = exposure.newcomer;
         self.evidence.elapse(now);
         self.enter(i, now, Stage::Ended(ending, exposure));
         if !came_back && ending != Ending::RolledBack {
@@ -87,8 +89,12 @@ impl Rollout {
             Ending::RolledBack => self.evidence.uncounted(ring),
             Ending::Silent if planted(Bug::SilenceNotCounted) => self.evidence.uncounted(ring),
             Ending::Silent | Ending::Failed(_) | Ending::Reverted(_) => {
+                let signature = signature.filter(|_| !newcomer);
                 self.evidence
                     .resolved(ring, host, &Outcome::Failed { signature });
+                if newcomer {
+                    self.evidence.newcomer_failed(ring);
+                }
                 self.evidence.failed_in(kinds);
             }
         }
@@ -114,6 +120,7 @@ impl Rollout {
         };
         let (before, exposure) = (*before, exposure.clone());
         let (host, ring, kinds) = (self.members[i].host, self.members[i].ring, self.kinds_of(i));
+        let signature = signature.filter(|_| !exposure.newcomer);
         self.evidence.elapse(now);
         if matches!(before, Ending::Confirmed | Ending::RolledBack) {
             // Certainty that the release did it decays over the attribution time.
@@ -203,6 +210,12 @@ impl Rollout {
         self.dirty_self |= failures > 0;
     }
 
+    /// Who is suspected as it halts, most first.
+    pub fn blamed(&mut self, suspects: Vec<SuspectView>) {
+        self.suspects = suspects;
+        self.dirty_self = true;
+    }
+
     /// How long it took from the deciding event to the durable halt, as the edge measured it.
     pub fn halted_after(&mut self, ms: u64) {
         if self.evidence_to_halt_ms.is_none() && matches!(self.status, Status::Halted(..)) {
@@ -237,6 +250,7 @@ impl Rollout {
             }
             _ => return false,
         }
+        self.suspects.clear();
         self.status = self.under_way();
         self.dirty_self = true;
         self.renew_window();

@@ -132,6 +132,12 @@ pub struct Exposure {
     /// Ahead of the window.
     #[serde(default)]
     pub express: bool,
+    /// The host was too new at `Begin` for its failure alone to halt by a hard rule.
+    #[serde(default)]
+    pub newcomer: bool,
+    /// Silence allowed beyond the policy's: its kind is slow to come back from a reboot.
+    #[serde(default)]
+    pub patience: Millis,
     /// Last word of the host, or when silence starts to run.
     pub heard: Timestamp,
     /// After confirmation: unannounced gone since.
@@ -289,6 +295,14 @@ impl Member {
     #[must_use]
     pub fn lost(&self) -> bool {
         matches!(self.stage, Stage::Ended(Ending::Silent, _)) && !self.late
+    }
+}
+
+impl Ending {
+    /// Whether it counts against the release.
+    #[must_use]
+    pub fn is_failure(self) -> bool {
+        matches!(self, Self::Failed(_) | Self::Reverted(_) | Self::Silent)
     }
 }
 

@@ -31,6 +31,7 @@ use member::{Ending, Member, Readiness, Stage};
 use record::{COHORT_HOSTS_MAX, CohortRecord, MemberRecord, RolloutRecord};
 use ring::{Ring, RingRecord};
 use ringward_domain::ids::{ReleaseDigest, RolloutId};
+use ringward_domain::incident::SuspectView;
 use ringward_domain::report::{HaltWhy, HoldWhy, RolloutState};
 use ringward_domain::{AssignmentKind, HostId, Millis, PackageName, Timestamp, Version};
 use serde::{Deserialize, Serialize};
@@ -137,6 +138,8 @@ pub struct Rollout {
     evidence: Evidence,
     started_at: Timestamp,
     evidence_to_halt_ms: Option<u64>,
+    /// Who was suspected when it halted.
+    suspects: Vec<SuspectView>,
     /// Until then agents come back after a restart of the server.
     grace_until: Timestamp,
     deadlines: BTreeSet<(Timestamp, usize)>,
@@ -204,6 +207,7 @@ impl Rollout {
             evidence: Evidence::default(),
             started_at: now,
             evidence_to_halt_ms: None,
+            suspects: Vec::new(),
         };
         let mut rollout = Self::empty(record);
         let members = rings.iter().enumerate().flat_map(|(ring, planned)| {
@@ -306,6 +310,7 @@ impl Rollout {
             evidence: record.evidence,
             started_at: record.started_at,
             evidence_to_halt_ms: record.evidence_to_halt_ms,
+            suspects: record.suspects,
             grace_until: Timestamp::default(),
             deadlines: BTreeSet::new(),
             verify_boots: VecDeque::new(),
@@ -493,6 +498,7 @@ impl Rollout {
             evidence: self.evidence.clone(),
             started_at: self.started_at,
             evidence_to_halt_ms: self.evidence_to_halt_ms,
+            suspects: self.suspects.clone(),
         }
     }
 
@@ -553,9 +559,15 @@ impl Rollout {
             (Stage::Waiting | Stage::Deferred(_), Readiness::Refuses(why)) => {
                 self.enter(i, now, Stage::Refused(why))
             }
-            (Stage::Refused(_), Readiness::Ready | Readiness::Preparing) => {
-                self.enter(i, now, Stage::Waiting)
+            (Stage::AlreadyThere, Readiness::Refuses(why)) => {
+                self.enter(i, now, Stage::Refused(why))
             }
+            // Both are levels: a late word of an older time must not keep a host out for ever.
+            (Stage::Refused(_), Readiness::Ready | Readiness::Preparing)
+            | (
+                Stage::AlreadyThere,
+                Readiness::Ready | Readiness::Preparing | Readiness::PrepareFailing,
+            ) => self.enter(i, now, Stage::Waiting),
             _ => {}
         }
     }

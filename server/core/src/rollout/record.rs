@@ -7,6 +7,7 @@ use crate::evidence::Evidence;
 use crate::policy::Pace;
 use crate::salt::Salt;
 use ringward_domain::ids::RolloutId;
+use ringward_domain::incident::SuspectView;
 use ringward_domain::{HostId, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +35,9 @@ pub struct RolloutRecord {
     /// Deciding event received to halt decided, in ms.
     #[serde(default)]
     pub evidence_to_halt_ms: Option<u64>,
+    /// Who was suspected when it halted.
+    #[serde(default)]
+    pub suspects: Vec<SuspectView>,
 }
 
 /// A part of a rollout's members as they were at its start, in the order of exposure.

@@ -45,6 +45,9 @@ impl Rollout {
             }),
             evidence_to_halt_ms: self.evidence_to_halt_ms,
             notes: self.pace.notes(),
+            suspects: self.suspects.clone(),
+            proposal: String::new(),
+            forecast: None,
         }
     }
 
