@@ -2,7 +2,9 @@
 
 use crate::code::{Coded, signal_code, signal_kind};
 use crate::error::DecodeError;
-use crate::field::{clip, id, list, maybe_id, maybe_parse, message, messages, parse, text, texts};
+use crate::field::{
+    clip, id, list, maybe, maybe_id, maybe_parse, message, messages, parse, text, texts,
+};
 use crate::incident::{STRATA_MAX, SUSPECTS_MAX, few};
 use crate::observed::{UNIT, unknown_body};
 use crate::page::{PageRequest, SIZE_MAX};

@@ -6,6 +6,7 @@ mod common;
 use proptest::prelude::*;
 use prost::Message;
 use ringward_domain::command::Outcome;
+use ringward_domain::incident::IncidentView;
 use ringward_domain::report::{HostView, MemberView, ReleaseView, RolloutView};
 use ringward_domain::session::{ToAgent, ToServer};
 use ringward_wire::watch::WatchEvent;
@@ -36,6 +37,13 @@ proptest! {
         prop_assert_eq!(through::<RolloutView, pb::RolloutView>(view.clone()), Ok(view.clone()));
         let event = WatchEvent::Rollout(Box::new(view));
         prop_assert_eq!(through::<WatchEvent, pb::WatchEvent>(event.clone()), Ok(event));
+    }
+
+    #[test]
+    fn incidents_and_suspects_arrive(view in common::incident()) {
+        prop_assert_eq!(through::<IncidentView, pb::IncidentView>(view.clone()), Ok(view.clone()));
+        let listed = pb::ListIncidentsResponse { incidents: vec![view.clone().into()] };
+        prop_assert_eq!(ringward_wire::incident::incidents(listed), Ok(vec![view]));
     }
 
     #[test]

@@ -442,6 +442,31 @@ mod tests {
     }
 
     #[test]
+    fn newcomers_alone_halt_by_no_hard_rule_but_by_the_e_process() {
+        let mut evidence = evidence(10_000, 0);
+        evidence.control(1e6, 1_000);
+        let fail = |evidence: &mut Evidence, host: u64, newcomer: bool| {
+            evidence.exposed(0);
+            evidence.resolved(0, HostId(host), &Outcome::Failed { signature: None });
+            if newcomer {
+                evidence.newcomer_failed(0);
+            }
+        };
+        let small = limits(100);
+        for host in 0..12 {
+            fail(&mut evidence, 20_000 + host, true);
+        }
+        assert_eq!(decide(&evidence, &small), Decision::Continue);
+        for host in 0..60 {
+            fail(&mut evidence, 30_000 + host, true);
+        }
+        assert!(matches!(
+            decide(&evidence, &small),
+            Decision::Halt(HaltWhy::EvidenceOfHarm { .. })
+        ));
+    }
+
+    #[test]
     fn a_small_ring_may_complete_with_one_broken_host_but_not_without_a_good_one() {
         let exhausted = Limits {
             ring_exhausted: true,

@@ -168,6 +168,15 @@ mod tests {
     }
 
     #[test]
+    fn one_failed_control_host_does_not_open_it() {
+        let policy = WindowPolicy::default();
+        let mut bad = evidence(90, 10);
+        let closed = window(&bad, &ring(100_000, 90), &policy);
+        bad.control(1.0, 1);
+        assert_eq!(window(&bad, &ring(100_000, 90), &policy), closed);
+    }
+
+    #[test]
     fn a_later_ring_starts_at_a_quarter_of_the_window_before() {
         let policy = WindowPolicy::default();
         let later = RingWindow {

@@ -113,6 +113,15 @@ pub enum Noun {
     /// Releases on their way through the rings
     #[command(subcommand)]
     Rollouts(Rollouts),
+    /// Failures that have something in common, with a rollout or without
+    #[command(subcommand)]
+    Incidents(Incidents),
+    /// What failing hosts have in common now, most suspected first
+    Suspects {
+        /// At most so many, 1-100
+        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100))]
+        limit: u32,
+    },
     /// Pull the andon: pause every rollout but rollbacks, without a question
     StopAll(Order),
     /// Lift the andon
@@ -351,6 +360,22 @@ pub enum Rings {
         /// Print the policy as it was applied
         #[arg(long)]
         toml: bool,
+    },
+}
+
+/// Verbs of `incidents`.
+#[derive(Debug, Subcommand)]
+pub enum Incidents {
+    /// List open incidents
+    List {
+        /// Those that are over too
+        #[arg(long)]
+        all: bool,
+    },
+    /// Show one with its suspects, its failed hosts and the hosts at risk
+    Show {
+        /// Its number
+        incident: u64,
     },
 }
 

@@ -42,11 +42,16 @@ fn view(id: u64, state: RolloutState, reason: &str) -> RolloutView {
             max_failed: 1,
             smallest_detectable_rate: None,
             failures_to_halt: 2,
+            assumed: false,
+            strata: Vec::new(),
         },
         silent_hosts: Vec::new(),
         failed_hosts: Vec::new(),
         evidence_to_halt_ms: None,
         notes: Vec::new(),
+        suspects: Vec::new(),
+        proposal: String::new(),
+        forecast: None,
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::actor::{Actor, Handle, Health, Notes, Series, Start};
 use crate::api::{
     AgentApi, AuditApi, FleetApi, IdentityApi, OverviewApi, PolicyApi, ReleaseApi, RolloutApi,
-    Shared, WatchApi,
+    Shared, SuspectApi, WatchApi,
 };
 use crate::artefacts::Artefacts;
 use crate::audit::AuditLog;
@@ -32,6 +32,7 @@ use ringward_wire::pb::overview_service_server::OverviewServiceServer;
 use ringward_wire::pb::policy_service_server::PolicyServiceServer;
 use ringward_wire::pb::release_service_server::ReleaseServiceServer;
 use ringward_wire::pb::rollout_service_server::RolloutServiceServer;
+use ringward_wire::pb::suspect_service_server::SuspectServiceServer;
 use ringward_wire::pb::watch_service_server::WatchServiceServer;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -329,6 +330,10 @@ fn services(shared: &Arc<Shared>, handle: &Handle) -> (Serve, Serve) {
         )
         .add_service(
             RolloutServiceServer::new(RolloutApi(Arc::clone(shared)))
+                .max_decoding_message_size(admin_bytes),
+        )
+        .add_service(
+            SuspectServiceServer::new(SuspectApi(Arc::clone(shared)))
                 .max_decoding_message_size(admin_bytes),
         )
         .add_service(

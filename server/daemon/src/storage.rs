@@ -23,8 +23,8 @@ const PAGE: usize = 512;
 const SETTLE_TRIES: u32 = 5;
 
 /// Kinds of the records that `Control` owns, in the order in which they are restored.
-pub const RECORD_KINDS: [&str; 7] = [
-    "control", "release", "host", "rollout", "cohort", "member", "request",
+pub const RECORD_KINDS: [&str; 8] = [
+    "control", "release", "host", "rollout", "cohort", "member", "request", "incident",
 ];
 /// Kind of the fleet clock and other single values.
 pub const META: &str = "meta";
@@ -57,7 +57,16 @@ pub async fn open(config: &Config) -> Result<Arc<AnyStore>, ServerError> {
 
 /// Where a record of `Control` is kept.
 pub fn record_key(key: &RecordKey) -> Key {
-    let [control, release, host, rollout, cohort, member, request] = RECORD_KINDS;
+    let [
+        control,
+        release,
+        host,
+        rollout,
+        cohort,
+        member,
+        request,
+        incident,
+    ] = RECORD_KINDS;
     let pair = |a: u64, b: &[u8]| [&a.to_be_bytes(), b].concat();
     let (kind, id) = match key {
         RecordKey::Control => (control, b"control".to_vec()),
@@ -67,6 +76,7 @@ pub fn record_key(key: &RecordKey) -> Key {
         RecordKey::Cohort(id, part) => (cohort, pair(id.0, &part.to_be_bytes())),
         RecordKey::Member(id, of) => (member, pair(id.0, &of.0.to_be_bytes())),
         RecordKey::Request(id) => (request, id.0.to_vec()),
+        RecordKey::Incident(number) => (incident, number.to_be_bytes().to_vec()),
     };
     Key { kind, id }
 }

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use ringward_domain::desired::{Assignment, AssignmentKind, Desired};
 use ringward_domain::host::{Arch, Facts, GuardTier, HostState, Labels, Os};
 use ringward_domain::ids::*;
+use ringward_domain::incident::*;
 use ringward_domain::ledger::{FailWhy, NotSwitchedWhy, RevertWhy};
 use ringward_domain::observed::*;
 use ringward_domain::report::*;
@@ -372,6 +373,7 @@ pub fn wait_why() -> BoxedStrategy<WaitWhy> {
             ServerStarting,
             RedundancyGroup,
             NotActive,
+            OutsideMaintenance,
         ]),
         absence().prop_map(Away),
         rollout_state().prop_map(NotRunning),

@@ -3,6 +3,7 @@
 
 mod agent;
 mod commands;
+mod incidents;
 mod world;
 
 use agent::Fate;

@@ -2,6 +2,52 @@
 
 use crate::support::*;
 
+/// A late, doubled word of an older time says that the host runs the release; the next says that it
+/// does not.
+#[test]
+fn a_host_that_only_seemed_to_be_there_already_gets_its_turn() {
+    let mut rollout = install(3);
+    rollout.readiness(HostId(1), Readiness::Runs, at(1));
+    assert_eq!(stage(&rollout, 1), &Stage::AlreadyThere);
+    rollout.readiness(HostId(1), Readiness::Unreachable, at(2));
+    assert_eq!(stage(&rollout, 1), &Stage::AlreadyThere);
+    rollout.readiness(HostId(1), Readiness::Preparing, at(3));
+    assert_eq!(stage(&rollout, 1), &Stage::Waiting);
+    rollout.readiness(HostId(1), Readiness::Ready, at(4));
+    rollout.plan(at(4));
+    begin(&mut rollout, 1, 1, at(5));
+}
+
+#[test]
+fn a_kind_that_is_slow_to_return_is_silent_later_and_no_kind_earlier() {
+    let mut slow = spec(AssignmentKind::Install);
+    slow.boots = true;
+    let ring = PlannedRing {
+        name: "all".parse().unwrap(),
+        hosts: (1..=40).map(|i| (HostId(i), 0)).collect(),
+    };
+    let mut rollout = Rollout::new(RolloutId(1), slow, pace(), Salt(1), &[ring], T0);
+    for host in 1..=40 {
+        rollout.readiness(HostId(host), Readiness::Ready, T0);
+    }
+    rollout.plan(T0);
+    for (host, patience) in [(1, 40), (2, 4)] {
+        begin(&mut rollout, host, host as u8, at(0));
+        rollout.slow_to_return(HostId(host), Millis::mins(patience), at(0));
+    }
+    rollout.tick(at(11 * 60));
+    assert!(matches!(stage(&rollout, 1), Stage::Exposed(_)));
+    assert!(matches!(
+        stage(&rollout, 2),
+        Stage::Ended(Ending::Silent, _)
+    ));
+    rollout.tick(at(41 * 60));
+    assert!(matches!(
+        stage(&rollout, 1),
+        Stage::Ended(Ending::Silent, _)
+    ));
+}
+
 #[test]
 fn silence_after_begin_is_failure_and_counted_from_the_last_word() {
     let mut rollout = install(100);

@@ -2,6 +2,7 @@
 
 mod audit;
 mod fleet;
+mod incidents;
 mod keys;
 mod labels;
 mod releases;
@@ -39,6 +40,8 @@ pub async fn run(cli: Cli) -> Result<(), Error> {
         Noun::Rings(verb) => rings(&session, verb).await,
         Noun::Rollouts(verb) => rollouts::run(&session, verb).await,
         Noun::Audit(verb) => audit::run(&session, verb).await,
+        Noun::Incidents(verb) => incidents::run(&session, verb).await,
+        Noun::Suspects { limit } => incidents::suspects(&session, limit).await,
         Noun::StopAll(order) => session.brake(&order, Action::StopAll).await,
         Noun::ResumeAll(order) => session.order(&order, Action::ResumeAll).await.map(|_| ()),
         Noun::Context(ContextVerb::Show) => context_show(&session).await,

@@ -2,6 +2,7 @@
 
 pub mod audit;
 pub mod hosts;
+pub mod incidents;
 pub mod outcome;
 pub mod releases;
 pub mod rings;

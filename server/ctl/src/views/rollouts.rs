@@ -2,6 +2,7 @@
 
 use super::{Width, table};
 use crate::words::{self, clean, count, percent, short, short_digest, time};
+use ringward_domain::incident::ForecastView;
 use ringward_domain::report::{
     MemberView, RingState, RingView, RolloutView, VerdictReport, WaitWhy,
 };
@@ -10,6 +11,8 @@ use std::fmt::Write;
 
 /// Hosts that a view names before it counts.
 const NAMED_MAX: usize = 20;
+/// Strata of the verdict shown.
+const STRATA_SHOWN_MAX: usize = 3;
 
 /// A listing, under the andon where it is pulled.
 #[must_use]
@@ -148,6 +151,13 @@ pub fn show(rollout: &RolloutView) -> String {
     );
     line("reason", clean(&rollout.reason));
     line("verdict", clean(&rollout.verdict.sentence));
+    if let Some(suspect) = rollout.suspects.first() {
+        line("suspect", clean(&suspect.sentence));
+    }
+    line("next", clean(&rollout.proposal));
+    if let Some(forecast) = &rollout.forecast {
+        line("through", through(forecast));
+    }
     if let Some(ms) = rollout.evidence_to_halt_ms {
         line("halted", format!("{ms} ms after the deciding evidence"));
     }
@@ -162,6 +172,23 @@ pub fn show(rollout: &RolloutView) -> String {
     text.push_str(&named("went silent", &rollout.silent_hosts));
     text.push_str(&named("failed or went back", &rollout.failed_hosts));
     text
+}
+
+/// When it will be through, what limits it, and whom that leaves out.
+#[must_use]
+pub fn through(forecast: &ForecastView) -> String {
+    let when = match forecast.remaining_ms {
+        Some(left) => format!("in about {left} if nothing fails"),
+        None => "cannot be told".to_owned(),
+    };
+    let left_out = match forecast.not_counted {
+        0 => String::new(),
+        n => format!("; not counted: {}", count(n, "host", "hosts")),
+    };
+    format!(
+        "{when}; limited by {}{left_out}",
+        clean(&forecast.limited_by)
+    )
 }
 
 fn rings(rings: &[RingView]) -> String {
@@ -233,9 +260,14 @@ fn evidence(verdict: &VerdictReport) -> String {
         || "even a release that kills every host could pass unseen".to_owned(),
         |rate| format!("a failure rate of {} or more would halt it", percent(rate)),
     );
-    format!(
+    let assumed = if verdict.assumed {
+        " (assumed: too little control)"
+    } else {
+        ""
+    };
+    let mut text = format!(
         "evidence   {} failed, {} confirmed, {} censored; control {} in {:.1}\n\
-         rate       at most {} here (95 %), {} without the release\n\
+         rate       at most {} here (95 %), {} without the release{assumed}\n\
          e-process  {:.3} of {:.0}; {} may fail in this ring, {} more in a row would halt\n\
          detects    {detectable}\n",
         verdict.failed,
@@ -249,7 +281,19 @@ fn evidence(verdict: &VerdictReport) -> String {
         verdict.e_threshold,
         verdict.max_failed,
         verdict.failures_to_halt,
-    )
+    );
+    for s in verdict.strata.iter().take(STRATA_SHOWN_MAX) {
+        let _ = writeln!(
+            text,
+            "stratum    {} {}: {} of {} failed, evidence {:.2}",
+            clean(&s.dimension),
+            clean(&s.value),
+            s.failed,
+            s.trials,
+            s.e_value
+        );
+    }
+    text
 }
 
 fn named(what: &str, hosts: &[MemberView]) -> String {

@@ -146,6 +146,8 @@ pub fn rollout(id: u64) -> RolloutView {
             max_failed: 1,
             smallest_detectable_rate: Some(0.021),
             failures_to_halt: 0,
+            assumed: false,
+            strata: Vec::new(),
         },
         silent_hosts: vec![member(1, "till-1", MemberState::Silent)],
         failed_hosts: vec![member(
@@ -155,5 +157,8 @@ pub fn rollout(id: u64) -> RolloutView {
         )],
         evidence_to_halt_ms: Some(4),
         notes: vec!["soak is 3 s, shorter than the default of 15 min".into()],
+        suspects: Vec::new(),
+        proposal: String::new(),
+        forecast: None,
     }
 }

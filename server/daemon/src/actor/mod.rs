@@ -27,9 +27,8 @@ use crate::storage::flush_heard;
 use batch::Work;
 use ringward_domain::command::{Action, Command, Outcome, Refusal};
 use ringward_domain::host::HostState;
-use ringward_domain::report::RolloutState;
 use ringward_domain::session::{Hello, ToServer};
-use ringward_domain::{HostId, Millis, ReleaseDigest, RolloutId, Timestamp};
+use ringward_domain::{HostId, Millis, RolloutId, Timestamp};
 use ringward_server_core::control::{Control, Enrolment, NotAdmitted};
 use ringward_server_core::event::{Event, Notice};
 use ringward_server_core::release::ReleaseRecord;
@@ -504,34 +503,24 @@ impl Actor {
     /// Tells people, and takes the time of a halt: it is durable and told to the hosts by now.
     fn announce(&mut self, notice: Notice, evidence: Instant) {
         match notice {
-            Notice::Halted { release, reason } => {
+            Notice::Halted {
+                rollout,
+                release,
+                reason,
+            } => {
                 let took = evidence.elapsed();
                 let ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
                 self.metrics.halts.add_one();
                 self.metrics.halt_ms.record_ms(took.as_secs_f64() * 1000.0);
-                let rollout = self.halted(release);
-                tracing::warn!(?rollout, %release, reason, took_ms = ms, "rollout halted");
-                if let Some(rollout) = rollout {
-                    self.tell_self(What::HaltTimed { rollout, ms });
-                }
-                self.hub.notice(format!("halted: {reason}"), rollout);
+                tracing::warn!(%rollout, %release, reason, took_ms = ms, "rollout halted");
+                self.tell_self(What::HaltTimed { rollout, ms });
+                self.hub.notice(format!("halted: {reason}"), Some(rollout));
             }
             Notice::Line(line) => {
                 tracing::info!("{line}");
                 self.hub.notice(line, None);
             }
         }
-    }
-
-    /// The newest rollout of a release that stands halted.
-    fn halted(&self, release: ReleaseDigest) -> Option<RolloutId> {
-        let all = self.control.rollouts().into_iter().rev();
-        all.filter(|(_, state)| *state == RolloutState::Halted)
-            .map(|(id, _)| id)
-            .find(|id| {
-                let rollout = self.control.rollout(*id);
-                rollout.is_some_and(|rollout| rollout.spec.release == release)
-            })
     }
 
     /// Flushes when hosts were heard of, beside the decisions: nothing waits for it.

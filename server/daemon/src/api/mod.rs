@@ -9,6 +9,7 @@ mod policy;
 mod release;
 mod rollout;
 mod session;
+mod suspects;
 mod watch;
 
 pub use agent::AgentApi;
@@ -19,6 +20,7 @@ pub use overview::OverviewApi;
 pub use policy::PolicyApi;
 pub use release::ReleaseApi;
 pub use rollout::RolloutApi;
+pub use suspects::SuspectApi;
 pub use watch::WatchApi;
 
 use crate::actor::{Gone, Handle};
