@@ -47,8 +47,6 @@ pub enum WaitWhy {
     RedundancyGroup,
     /// The host is pending approval or retired.
     NotActive,
-    /// Outside the maintenance windows of the host.
-    OutsideMaintenance,
 }
 
 /// How a rollout stands.
@@ -422,7 +420,6 @@ impl fmt::Display for WaitWhy {
                 f.write_str("another host of its redundancy group is in flight")
             }
             Self::NotActive => f.write_str("not an active host"),
-            Self::OutsideMaintenance => f.write_str("outside its maintenance windows"),
         }
     }
 }

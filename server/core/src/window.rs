@@ -45,21 +45,27 @@ pub struct RingWindow {
     pub previous: u64,
 }
 
-/// The in-flight number at which no further grant is made; at least 1.
+/// With how many in flight a ring starts, and how many there may be at most.
 #[must_use]
-pub fn window(evidence: &Evidence, ring: &RingWindow, policy: &WindowPolicy) -> u64 {
-    let share = |part: f64| (ring.size as f64 * part.clamp(0.0, 1.0)).min(1e15);
+pub fn bounds(size: u64, index: usize, previous: u64, policy: &WindowPolicy) -> (u64, u64) {
+    let share = |part: f64| (size as f64 * part.clamp(0.0, 1.0)).min(1e15);
     let least = (share(policy.start_share).ceil() as u64).clamp(1, 2);
-    let cap = least.max(share(policy.cap_share).floor() as u64);
     let cap = if flawed(Flaw::CapIgnored) {
         u64::MAX
     } else {
-        cap
+        least.max(share(policy.cap_share).floor() as u64)
     };
-    let start = match ring.index {
+    let start = match index {
         0 => least,
-        _ => cap.min(least.max(ring.previous / 4)),
+        _ => cap.min(least.max(previous / 4)),
     };
+    (start, cap)
+}
+
+/// The in-flight number at which no further grant is made; at least 1.
+#[must_use]
+pub fn window(evidence: &Evidence, ring: &RingWindow, policy: &WindowPolicy) -> u64 {
+    let (start, cap) = bounds(ring.size, ring.index, ring.previous, policy);
     let by_progress = start.saturating_add(ring.confirmed).min(cap).max(1);
     let total = evidence.total();
     if total.failed > 0 && total.confirmed == 0 && !flawed(Flaw::FirstFailureIgnored) {

@@ -13,6 +13,7 @@ mod absence;
 mod attempt;
 mod bookkeeping;
 mod deadline;
+mod forecast;
 mod grant;
 mod judge;
 mod kinds;

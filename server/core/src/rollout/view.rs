@@ -47,7 +47,7 @@ impl Rollout {
             notes: self.pace.notes(),
             suspects: self.suspects.clone(),
             proposal: String::new(),
-            forecast: None,
+            forecast: self.forecast(),
         }
     }
 

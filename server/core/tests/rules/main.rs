@@ -3,4 +3,5 @@
 
 mod attempts;
 mod endings;
+mod forecast;
 mod support;
