@@ -1,9 +1,11 @@
 //! The command line: nouns and verbs.
 
 mod audit;
+mod incidents;
 mod labels;
 
 pub use audit::Audit;
+pub use incidents::Incidents;
 pub use labels::Labels;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -360,22 +362,6 @@ pub enum Rings {
         /// Print the policy as it was applied
         #[arg(long)]
         toml: bool,
-    },
-}
-
-/// Verbs of `incidents`.
-#[derive(Debug, Subcommand)]
-pub enum Incidents {
-    /// List open incidents
-    List {
-        /// Those that are over too
-        #[arg(long)]
-        all: bool,
-    },
-    /// Show one with its suspects, its failed hosts and the hosts at risk
-    Show {
-        /// Its number
-        incident: u64,
     },
 }
 

@@ -1,12 +1,14 @@
 //! Typed calls of the admin API.
 
 mod audit;
+mod incidents;
+
+pub use incidents::SuspectsNow;
 
 use crate::context::Context;
 use crate::error::Error;
 use ring::rand::SecureRandom;
 use ringward_domain::command::{Action, Outcome};
-use ringward_domain::incident::{IncidentView, SuspectView};
 use ringward_domain::manifest::Envelope;
 use ringward_domain::report::{HostView, MemberView, ReleaseView, RolloutView};
 use ringward_domain::{
@@ -33,7 +35,6 @@ use pb::identity_service_client::IdentityServiceClient;
 use pb::policy_service_client::PolicyServiceClient;
 use pb::release_service_client::ReleaseServiceClient;
 use pb::rollout_service_client::RolloutServiceClient;
-use pb::suspect_service_client::SuspectServiceClient;
 use pb::watch_service_client::WatchServiceClient;
 
 /// Time for one call; the server bounds its own work at 10 s.
@@ -58,19 +59,6 @@ pub struct CreatedToken {
     pub text: Option<String>,
     /// What the server keeps of it; `None` on a dry run.
     pub view: Option<TokenView>,
-}
-
-/// What failing hosts have in common now.
-#[derive(Debug, Clone, PartialEq, serde::Serialize)]
-pub struct SuspectsNow {
-    /// Most suspected first.
-    pub suspects: Vec<SuspectView>,
-    /// Hosts under watch.
-    pub hosts: u64,
-    /// Hosts that failed within the attribution time.
-    pub failed: u64,
-    /// Changes not followed because there are too many.
-    pub untold: u64,
 }
 
 /// How a server stands.
@@ -169,7 +157,6 @@ impl Client {
     service!(release_service, ReleaseServiceClient);
     service!(rollout_service, RolloutServiceClient);
     service!(policy_service, PolicyServiceClient);
-    service!(suspect_service, SuspectServiceClient);
     service!(watch_service, WatchServiceClient);
 
     /// Connects as the context says.
@@ -483,46 +470,6 @@ impl Client {
             "reading the rollout",
             self.rollout_service().get(query).await,
         )
-    }
-
-    /// Incidents, newest first; those that are over only if `all`.
-    ///
-    /// # Errors
-    /// See [`command`](Self::command).
-    pub async fn incidents(&self, all: bool) -> Result<Vec<IncidentView>, Error> {
-        let doing = "listing incidents";
-        let query = request(pb::ListIncidentsRequest { all });
-        let answer = taken(doing, self.suspect_service().list_incidents(query).await)?;
-        ringward_wire::incident::incidents(answer).map_err(unreadable(doing))
-    }
-
-    /// One incident.
-    ///
-    /// # Errors
-    /// See [`command`](Self::command).
-    pub async fn incident(&self, number: u64) -> Result<IncidentView, Error> {
-        let query = request(pb::GetIncidentRequest { number });
-        answered(
-            "reading the incident",
-            self.suspect_service().get_incident(query).await,
-        )
-    }
-
-    /// What failing hosts have in common now, at most `limit` groups of changes.
-    ///
-    /// # Errors
-    /// See [`command`](Self::command).
-    pub async fn suspects(&self, limit: u32) -> Result<SuspectsNow, Error> {
-        let doing = "listing suspects";
-        let query = request(pb::ListSuspectsRequest { limit });
-        let answer = taken(doing, self.suspect_service().list_suspects(query).await)?;
-        let (hosts, failed, untold) = (answer.hosts, answer.failed, answer.untold);
-        Ok(SuspectsNow {
-            suspects: ringward_wire::incident::suspects(answer).map_err(unreadable(doing))?,
-            hosts,
-            failed,
-            untold,
-        })
     }
 
     /// The hosts of a rollout: of one ring or all, in states of these kinds or all.

@@ -3,8 +3,8 @@
 //! hawkBit: groups start each other once enough of the one before finished with success, and the
 //! rollout stops once too many of a group *reported* an error ("Rollout Management",
 //! <https://eclipse.dev/hawkbit/concepts/rollout-management>). A host that reports nothing is neither.
-//! Groups of 1, 9 and 90 %; the next group starts at 50 % success, the stop is at 30 % errors (or at
-//! 1 %, see [`ERROR_SHARE`]).
+//! Groups of 1, 9 and 90 %; the next group starts at 50 % success, the stop is at 1 % errors, which is
+//! strict, so that the comparison favours hawkBit. This is a model of the rule, not a run of hawkBit.
 //!
 //! Time waves: rings with a deferral in days each, as Windows update rings have it
 //! (<https://learn.microsoft.com/en-us/graph/api/resources/windowsUpdates-qualityUpdateRing>):
