@@ -50,6 +50,15 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "ringward-crash",
+        &[
+            "ringward-domain",
+            "ringward-agent",
+            "ringward-guard",
+            "ringward-store",
+        ],
+    ),
+    (
         "ringward-suite",
         &[
             "ringward-domain",

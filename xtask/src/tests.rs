@@ -7,7 +7,12 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Command, Stdio};
 
 /// Crates whose harnesses must find the bugs planted for them.
-const PLANTED: &[&str] = &["ringward-sim", "ringward-store", "ringward-server-core"];
+const PLANTED: &[&str] = &[
+    "ringward-crash",
+    "ringward-sim",
+    "ringward-store",
+    "ringward-server-core",
+];
 /// How a check says that it could not run.
 const SKIPPED: &str = "skipped: ";
 

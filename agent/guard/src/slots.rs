@@ -244,8 +244,12 @@ impl<F: Files> Slots<F> {
             let path = folder.join(name);
             if name == stem {
                 let gone = folder.join(format!("{stem}.gone"));
+                // Of a removal that was cut short, and in the way of the rename.
+                self.remove_tree(&gone)?;
                 let renamed = self.files.rename(&path, &gone);
                 renamed.map_err(GuardError::file("setting aside", &path))?;
+                // Or a cut could leave the old name with half of what it stood for.
+                self.sync(&folder)?;
                 self.remove_tree(&gone)?;
             } else if name.ends_with(".gone") {
                 self.remove_tree(&path)?;

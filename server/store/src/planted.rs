@@ -6,4 +6,8 @@
 pub enum PlantedBug {
     /// Commits are answered before they are flushed and synced.
     AcknowledgeBeforeDurable,
+    /// A commit asked again is done again.
+    RequestIdsForgotten,
+    /// A commit is written although its checks fail.
+    ChecksIgnored,
 }

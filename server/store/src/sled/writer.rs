@@ -172,6 +172,8 @@ impl Writer {
             return;
         }
         let (works, waiting): (Vec<Work>, Vec<Waiting>) = group.into_iter().map(split).unzip();
+        #[cfg(feature = "planted-bugs")]
+        let works = self.with_planted(works);
         let (answers, rows) = match self.decide(works) {
             Ok(decided) => decided,
             Err(why) => {
@@ -200,17 +202,39 @@ impl Writer {
     }
 
     #[cfg(feature = "planted-bugs")]
-    fn write_rows(&mut self, rows: &Rows, waiting: Vec<Waiting>, answers: Vec<Answer>) {
-        let planted = *self
+    fn planted(&self) -> Option<crate::PlantedBug> {
+        *self
             .planted
             .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        match planted {
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    #[cfg(feature = "planted-bugs")]
+    fn with_planted(&mut self, mut works: Vec<Work>) -> Vec<Work> {
+        match (self.planted(), &mut self.base) {
+            (Some(crate::PlantedBug::RequestIdsForgotten), Some(base)) => {
+                base.state.requests.clear();
+            }
+            (Some(crate::PlantedBug::ChecksIgnored), _) => {
+                for work in &mut works {
+                    if let Work::Commit(prepared) = work {
+                        prepared.batch.checks.clear();
+                    }
+                }
+            }
+            _ => {}
+        }
+        works
+    }
+
+    #[cfg(feature = "planted-bugs")]
+    fn write_rows(&mut self, rows: &Rows, waiting: Vec<Waiting>, answers: Vec<Answer>) {
+        match self.planted() {
             Some(crate::PlantedBug::AcknowledgeBeforeDurable) => {
                 deliver(waiting, answers);
                 self.make_durable(rows, Vec::new(), Vec::new());
             }
-            None => self.make_durable(rows, waiting, answers),
+            _ => self.make_durable(rows, waiting, answers),
         }
     }
 

@@ -112,6 +112,12 @@ pub struct Chaos {
 }
 
 impl Chaos {
+    /// Whether a rollout just ordered is struck at once: its hosts may all be done before anybody could
+    /// see one of them on the way, as those of a rollback are that healed themselves.
+    pub fn strikes_at_once(&mut self, id: RolloutId) -> bool {
+        self.struck.insert(id)
+    }
+
     /// What befalls a rollout that stands as `view` says; asked several times a second.
     pub fn next_blow(&mut self, view: &RolloutView) -> Option<Blow> {
         if self.full_since.is_some() {

@@ -469,6 +469,14 @@ impl Demo {
                 },
             )
             .await?;
+        if let (Some(id), Some(mut chaos)) = (outcome.rollout, self.chaos.take()) {
+            let done = match chaos.strikes_at_once(id) {
+                true => self.strike(&mut chaos, story).await,
+                false => Ok(()),
+            };
+            self.chaos = Some(chaos);
+            done?;
+        }
         self.follow(outcome, story).await
     }
 
