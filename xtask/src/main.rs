@@ -7,6 +7,7 @@ mod ci;
 mod dashboard;
 mod demo;
 mod dist;
+mod harness;
 mod lexer;
 mod nspawn_test;
 mod sim;
@@ -52,6 +53,14 @@ enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// SIGKILL server and agents at random moments under a stream of signals and orders, and count
+    FaultTest(harness::Args),
+    /// Cut the power at every file call of store and agent (needs Linux with glibc and `cc`)
+    CrashTest(harness::Args),
+    /// Hostile clients of many kinds beside honest hosts: memory, times, nothing lost
+    HostileTest(harness::Args),
+    /// Feed mutated inputs to every parser (`--target list` names them)
+    Fuzz(harness::Args),
     /// Measure beside an anchor in the same run
     #[command(subcommand)]
     Bench(Bench),
@@ -78,6 +87,10 @@ fn main() -> ExitCode {
         Verb::WebTest(args) => web_test::run(&args),
         Verb::NspawnTest(args) => nspawn_test::run(&args),
         Verb::Sim { args } => sim::run(&args),
+        Verb::FaultTest(args) => harness::run("fault-test", &args),
+        Verb::CrashTest(args) => harness::crash(&args),
+        Verb::HostileTest(args) => harness::run("hostile-test", &args),
+        Verb::Fuzz(args) => harness::fuzz(&args),
         Verb::Bench(Bench::Agent(args)) => bench_agent::run(&args),
         Verb::Bench(Bench::Dashboard(args)) => web_test::figures(&args),
         Verb::Ci => ci::run(),

@@ -12,9 +12,9 @@ use ringward_wire::session::signals_that_fit;
 use ringward_wire::{client, pb};
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
@@ -33,6 +33,27 @@ pub struct Count {
     pub sessions: AtomicU64,
     /// No further signal is made.
     pub quiet: AtomicBool,
+    /// How long each signal took from its making until it was durable; empty where nobody asked.
+    pub times: Option<Mutex<Vec<Duration>>>,
+}
+
+impl Count {
+    /// One that keeps times.
+    #[must_use]
+    pub fn timed() -> Self {
+        Self {
+            times: Some(Mutex::default()),
+            ..Self::default()
+        }
+    }
+
+    /// The times kept since this was asked last.
+    pub fn take_times(&self) -> Vec<Duration> {
+        let times = self.times.as_ref();
+        times.map_or_else(Vec::new, |times| {
+            std::mem::take(&mut *times.lock().unwrap_or_else(PoisonError::into_inner))
+        })
+    }
 }
 
 /// The hello of a host that runs nothing.
@@ -79,7 +100,8 @@ pub async fn open(
 struct Chatter {
     state_dir: PathBuf,
     every: Duration,
-    waiting: VecDeque<Signal>,
+    /// Signals that are not known to be durable, each with when it was made.
+    waiting: VecDeque<(Signal, Instant)>,
     count: Arc<Count>,
 }
 
@@ -133,7 +155,7 @@ impl Chatter {
             signature: String::new(),
             evidence: String::new(),
         };
-        self.waiting.push_back(signal.clone());
+        self.waiting.push_back((signal.clone(), Instant::now()));
         Some(signal)
     }
 
@@ -151,7 +173,7 @@ impl Chatter {
         out: mpsc::Sender<pb::AgentFrame>,
         mut answers: Streaming<pb::ServerFrame>,
     ) -> Result<()> {
-        let mut unsent: Vec<Signal> = self.waiting.iter().cloned().collect();
+        let mut unsent: Vec<Signal> = self.waiting.iter().map(|(signal, _)| signal.clone()).collect();
         let mut tick = tokio::time::interval(self.every);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut welcome = false;
@@ -181,11 +203,14 @@ impl Chatter {
     }
 
     fn acknowledged(&mut self, through: SignalSeq) {
-        while self
-            .waiting
-            .front()
-            .is_some_and(|signal| signal.seq <= through)
-        {
+        while let Some((signal, made)) = self.waiting.front() {
+            if signal.seq > through {
+                break;
+            }
+            if let Some(times) = &self.count.times {
+                let mut times = times.lock().unwrap_or_else(PoisonError::into_inner);
+                times.push(made.elapsed());
+            }
             self.waiting.pop_front();
         }
         self.count.acknowledged.fetch_max(through.0, Relaxed);

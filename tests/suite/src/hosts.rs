@@ -8,6 +8,10 @@ use ringward_agent_os::fake::{OnLethal, Script};
 use ringward_domain::Millis;
 use ringward_domain::host::{Arch, Facts, GuardTier, Os};
 use std::path::{Path, PathBuf};
+use tokio::task::JoinSet;
+
+/// Enrolments under way at one time.
+const ENROLMENTS_MAX: usize = 8;
 
 /// The script of a quick, well-behaved host.
 #[must_use]
@@ -51,12 +55,20 @@ pub fn facts(hostname: &str) -> Facts {
 pub async fn enrol(lab: &Lab, base: &str, count: usize) -> Result<Vec<PathBuf>> {
     let token = lab.token(count).await?;
     let mut folders = Vec::new();
+    let mut tasks: JoinSet<Result<()>> = JoinSet::new();
     for index in 0..count {
         let name = format!("{base}-{index:03}");
         let folder = lab.dir().join(&name);
         std::fs::create_dir_all(&folder)?;
-        enroll::enroll(&folder, &token, facts(&name)).await?;
-        folders.push(folder);
+        folders.push(folder.clone());
+        if tasks.len() >= ENROLMENTS_MAX {
+            tasks.join_next().await.transpose()?.transpose()?;
+        }
+        let token = token.clone();
+        tasks.spawn(async move { Ok(enroll::enroll(&folder, &token, facts(&name)).await?) });
+    }
+    while let Some(done) = tasks.join_next().await {
+        done??;
     }
     Ok(folders)
 }

@@ -13,7 +13,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
+use ringward_wire::token::TokenSpec;
+use ringwardctl::client::{Client, act};
+use ringwardctl::context::Context;
 use tokio::task::JoinSet;
+
+/// What the reason of every order begins with.
+const ORDER: &str = "order ";
+/// A server that is killed again and again answers within this time.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What a person asks for.
 #[derive(Debug, Clone, clap::Parser)]
@@ -59,6 +67,13 @@ pub struct Outcome {
     pub spool_damaged: u64,
     /// Signals that an agent counted and was killed before it wrote.
     pub cut_before_spool: u64,
+    /// A person's orders, one at each kill of the server, each repeated under its request id until it
+    /// was answered.
+    pub orders: u64,
+    /// What those orders did, in the store.
+    pub orders_done: u64,
+    /// Orders that were done more than once.
+    pub orders_doubled: u64,
 }
 
 impl Outcome {
@@ -82,6 +97,13 @@ impl Outcome {
                 format!("{} damaged places in spools", self.spool_damaged),
             ),
             (
+                self.orders_done == self.orders && self.orders_doubled == 0,
+                format!(
+                    "{} orders, {} done, {} of them twice",
+                    self.orders, self.orders_done, self.orders_doubled
+                ),
+            ),
+            (
                 self.cut_before_spool <= self.agent_kills,
                 format!(
                     "{} signals never came to a spool in {} kills",
@@ -102,6 +124,8 @@ struct Run {
     agents: Vec<AgentProcess>,
     counts: Vec<Arc<Count>>,
     chatter: JoinSet<Result<()>>,
+    orders: JoinSet<Result<()>>,
+    spec: TokenSpec,
     random: fastrand::Rng,
     outcome: Outcome,
 }
@@ -142,10 +166,14 @@ impl Run {
     ) -> Result<Self> {
         let lab = Lab::set_up(programs, dir).await?;
         let folders = hosts::enrol(&lab, "chatter", options.hosts).await?;
+        let tokens = lab.client().tokens().await?;
+        let token = tokens.first().context("the hosts came without a token")?;
         let mut run = Self {
             agents: Vec::new(),
             counts: Vec::new(),
             chatter: JoinSet::new(),
+            orders: JoinSet::new(),
+            spec: token.spec.clone(),
             random,
             outcome: Outcome::default(),
             lab,
@@ -195,6 +223,7 @@ impl Run {
             return self.agents[index].start();
         }
         self.lab.check()?;
+        self.order();
         let acknowledged = self.sum(|count| count.acknowledged.load(Relaxed));
         self.lab.kill_server().await?;
         self.outcome.server_kills += 1;
@@ -209,6 +238,46 @@ impl Run {
         if stored < acknowledged {
             self.outcome.acknowledged_missing += 1;
         }
+        Ok(())
+    }
+
+    /// A person orders something while the server is killed, and asks again until there is an answer.
+    fn order(&mut self) {
+        self.outcome.orders += 1;
+        let (context, spec) = (self.lab.context().to_owned(), self.spec.clone());
+        let order = act(&format!("{ORDER}{}", self.outcome.orders));
+        self.orders.spawn(async move {
+            wait_for("an answer to an order", PATIENCE, async || {
+                let context = Context::load(Some(&context))?;
+                let asked = async {
+                    let client = Client::connect(&context).await?;
+                    client.create_token(order.clone(), spec.clone()).await
+                };
+                let answer = tokio::time::timeout(Duration::from_secs(3), asked).await;
+                Ok(matches!(answer, Ok(Ok(_))).then_some(()))
+            })
+            .await
+        });
+    }
+
+    async fn count_orders(&mut self) -> Result<()> {
+        while let Some(answered) = self.orders.join_next().await {
+            answered??;
+        }
+        let mut done: Vec<String> = self
+            .lab
+            .client()
+            .tokens()
+            .await?
+            .into_iter()
+            .map(|token| token.reason)
+            .filter(|reason| reason.starts_with(ORDER))
+            .collect();
+        done.sort_unstable();
+        let all = done.len() as u64;
+        done.dedup();
+        self.outcome.orders_done = done.len() as u64;
+        self.outcome.orders_doubled = all - self.outcome.orders_done;
         Ok(())
     }
 
@@ -249,6 +318,7 @@ impl Run {
         for agent in &mut self.agents {
             agent.stop().await?;
         }
+        self.count_orders().await?;
         self.outcome.told = self.told_by_hosts();
         for root in &roots {
             let (durable, damaged) = spooled(root)?;

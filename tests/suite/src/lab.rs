@@ -5,12 +5,22 @@ use anyhow::{Context as _, Result};
 use ringwardctl::client::Client;
 use ringwardctl::context::Context;
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Seconds where a real fleet has minutes and hours: the least that a policy may say.
 pub const POLICY: &str = "soak_s = 1\nheartbeat_s = 1\nsilence_reboot_s = 8\nsilence_s = 8\n\
     restart_grace_s = 1\nattribution_s = 5\n[caps_per_hour]\nreboots = 50\n[[ring]]\nname = \"all\"\n";
+
+/// Where a server listens.
+#[derive(Debug, Clone, Copy, serde::Deserialize)]
+pub struct Addresses {
+    /// For agents.
+    pub agents: SocketAddr,
+    /// For people.
+    pub admins: SocketAddr,
+}
 
 /// A server and what is needed to speak to it.
 pub struct Lab {
@@ -79,6 +89,23 @@ impl Lab {
     #[must_use]
     pub fn client(&self) -> &Client {
         &self.client
+    }
+
+    /// Where the server listens.
+    ///
+    /// # Errors
+    /// It did not write that down.
+    pub fn addresses(&self) -> Result<Addresses> {
+        let path = self.dir.join("server").join("run").join("addresses.json");
+        let text = std::fs::read_to_string(&path)
+            .with_context(|| format!("reading {}", path.display()))?;
+        Ok(serde_json::from_str(&text)?)
+    }
+
+    /// The admin's context file.
+    #[must_use]
+    pub fn context(&self) -> &Path {
+        &self.context
     }
 
     /// What the server wrote to its log.

@@ -3,6 +3,8 @@
 
 pub mod chatter;
 pub mod demo;
+pub mod fuzz;
+pub mod hostile;
 pub mod hosts;
 pub mod kills;
 pub mod lab;

@@ -1,8 +1,9 @@
-//! The long runs over real processes; started by `cargo xtask kill-test`, `hostile` and `fuzz`.
+//! The long runs over real processes; started by `cargo xtask fault-test`, `hostile-test` and `fuzz`.
 
 use clap::{Parser, Subcommand};
-use ringward_suite::kills;
+use ringward_suite::{fuzz, hostile, kills};
 use ringward_suite::process::Programs;
+use rustix::process::{Resource, Rlimit, setrlimit};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -27,7 +28,17 @@ struct Cli {
 #[derive(Subcommand)]
 enum Verb {
     /// SIGKILL server and agents at random moments under a stream of signals, and count
-    KillTest(kills::Options),
+    FaultTest(kills::Options),
+    /// Hostile clients of many kinds beside honest hosts
+    HostileTest(hostile::Options),
+    /// Parsers under mutated inputs
+    Fuzz(fuzz::Options),
+    /// The attackers' side of `hostile-test`
+    #[command(hide = true)]
+    Attack {
+        /// What to do
+        orders: PathBuf,
+    },
 }
 
 #[tokio::main]
@@ -52,10 +63,37 @@ async fn carry_out(cli: Cli) -> anyhow::Result<Vec<String>> {
     let dir = cli.dir.unwrap_or_else(|| temporary.path().to_owned());
     let programs = Programs::new(cli.programs);
     match cli.verb {
-        Verb::KillTest(options) => {
+        Verb::HostileTest(options) => {
+            let program = std::env::current_exe()?;
+            let outcome = hostile::run(programs, &program, &dir, &options).await?;
+            println!("{}", outcome.table());
+            if let Some(file) = &options.json {
+                std::fs::write(file, serde_json::to_string_pretty(&outcome)? + "\n")?;
+            }
+            Ok(outcome.faults())
+        }
+        Verb::Attack { orders } => {
+            hostile::attack(&orders).await?;
+            Ok(Vec::new())
+        }
+        Verb::Fuzz(options) => {
+            bound_memory();
+            fuzz::run(&options)
+        }
+        Verb::FaultTest(options) => {
             let outcome = kills::run(programs, &dir, &options).await?;
             println!("{}", serde_json::to_string_pretty(&outcome)?);
             Ok(outcome.faults())
         }
     }
+}
+
+/// An input that makes a parser take gigabytes is a finding; without the right to be bound the machine
+/// is the bound.
+fn bound_memory() {
+    let limit = Rlimit {
+        current: Some(4 << 30),
+        maximum: None,
+    };
+    let _ = setrlimit(Resource::As, limit);
 }
