@@ -12,8 +12,8 @@ use ringward_wire::session::signals_that_fit;
 use ringward_wire::{client, pb};
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -173,7 +173,11 @@ impl Chatter {
         out: mpsc::Sender<pb::AgentFrame>,
         mut answers: Streaming<pb::ServerFrame>,
     ) -> Result<()> {
-        let mut unsent: Vec<Signal> = self.waiting.iter().map(|(signal, _)| signal.clone()).collect();
+        let mut unsent: Vec<Signal> = self
+            .waiting
+            .iter()
+            .map(|(signal, _)| signal.clone())
+            .collect();
         let mut tick = tokio::time::interval(self.every);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut welcome = false;

@@ -65,7 +65,10 @@ pub async fn enrol(lab: &Lab, base: &str, count: usize) -> Result<Vec<PathBuf>> 
             tasks.join_next().await.transpose()?.transpose()?;
         }
         let token = token.clone();
-        tasks.spawn(async move { Ok(enroll::enroll(&folder, &token, facts(&name)).await?) });
+        tasks.spawn(async move {
+            enroll::enroll(&folder, &token, facts(&name)).await?;
+            Ok(())
+        });
     }
     while let Some(done) = tasks.join_next().await {
         done??;

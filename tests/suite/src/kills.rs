@@ -9,13 +9,13 @@ use anyhow::{Context as _, Result, bail};
 use ringward_agent::counters::told_so_far;
 use ringward_agent::spool::{DiskFiles, Spool};
 use ringward_agent_os::fake::Script;
+use ringward_wire::token::TokenSpec;
+use ringwardctl::client::{Client, act};
+use ringwardctl::context::Context;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
-use ringward_wire::token::TokenSpec;
-use ringwardctl::client::{Client, act};
-use ringwardctl::context::Context;
 use tokio::task::JoinSet;
 
 /// What the reason of every order begins with.

@@ -60,6 +60,11 @@ async fn hostile_clients_of_every_family_cost_honest_hosts_nothing() {
     )
     .await
     .unwrap();
-    assert_eq!(outcome.faults(), Vec::<String>::new(), "{}", outcome.table());
+    assert_eq!(
+        outcome.faults(),
+        Vec::<String>::new(),
+        "{}",
+        outcome.table()
+    );
     assert!(outcome.rows.len() >= 12 && outcome.told > 0);
 }

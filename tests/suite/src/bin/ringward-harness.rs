@@ -1,8 +1,8 @@
 //! The long runs over real processes; started by `cargo xtask fault-test`, `hostile-test` and `fuzz`.
 
 use clap::{Parser, Subcommand};
-use ringward_suite::{fuzz, hostile, kills};
 use ringward_suite::process::Programs;
+use ringward_suite::{fuzz, hostile, kills};
 use rustix::process::{Resource, Rlimit, setrlimit};
 use std::path::PathBuf;
 use std::process::ExitCode;

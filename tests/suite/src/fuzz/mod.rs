@@ -56,12 +56,16 @@ pub fn run(options: &Options) -> Result<Vec<String>> {
         .filter(|target| options.target == "all" || options.target == target.name)
         .collect();
     if chosen.is_empty() {
-        bail!("there is no target {:?}; `--target list` names them", options.target);
+        bail!(
+            "there is no target {:?}; `--target list` names them",
+            options.target
+        );
     }
     let mut found = Vec::new();
     for target in chosen {
         if let Some(file) = &options.input {
-            let bytes = std::fs::read(file).with_context(|| format!("reading {}", file.display()))?;
+            let bytes =
+                std::fs::read(file).with_context(|| format!("reading {}", file.display()))?;
             println!("{}: {:?}", target.name, (target.run)(&bytes));
             continue;
         }

@@ -36,7 +36,21 @@ const JSON: &[&str] = &[
     "{", "}", "[", "]", ",", ":", "\"", "null", "true", "-1", "1e999", "0.5", "\\u0000", "{}", "[]",
 ];
 const TOML: &[&str] = &[
-    "[", "[[", "]]", "=", "\n", "\"", "'''", "#", "inf", "nan", "-1", "0x", "1979-05-27", "{}", "..",
+    "[",
+    "[[",
+    "]]",
+    "=",
+    "\n",
+    "\"",
+    "'''",
+    "#",
+    "inf",
+    "nan",
+    "-1",
+    "0x",
+    "1979-05-27",
+    "{}",
+    "..",
 ];
 
 /// All of them; the parsers of crash evidence are listed by their own crate.
@@ -44,7 +58,15 @@ pub fn all() -> Vec<Target> {
     let mut all = vec![
         Target {
             name: "bundle",
-            words: &["..", "/", "\0", "ustar", "././@LongLink", "0000777", "17 path=../x\n"],
+            words: &[
+                "..",
+                "/",
+                "\0",
+                "ustar",
+                "././@LongLink",
+                "0000777",
+                "17 path=../x\n",
+            ],
             seeds: bundles,
             run: bundle,
         },
@@ -57,7 +79,9 @@ pub fn all() -> Vec<Target> {
         Target {
             name: "release-root",
             words: JSON,
-            seeds: || vec![br#"{"version":1,"threshold":1,"keys":["0000000000000000000000000000000000000000000000000000000000000000"]}"#.to_vec()],
+            seeds: || {
+                vec![br#"{"version":1,"threshold":1,"keys":["0000000000000000000000000000000000000000000000000000000000000000"]}"#.to_vec()]
+            },
             run: |bytes| Ok(said(serde_json::from_slice::<ReleaseRoot>(bytes))),
         },
         Target {
@@ -69,22 +93,28 @@ pub fn all() -> Vec<Target> {
         Target {
             name: "agent-config",
             words: TOML,
-            seeds: || vec![b"state_dir = \"/var/lib/x\"\nadapter = \"linux\"\nservers = [\"a:1\"]\n[spool]\nsize_mib = 8\n".to_vec()],
+            seeds: || {
+                vec![b"state_dir = \"/var/lib/x\"\nadapter = \"linux\"\nservers = [\"a:1\"]\n[spool]\nsize_mib = 8\n".to_vec()]
+            },
             run: agent_config,
         },
         Target {
             name: "server-config",
             words: TOML,
-            seeds: || vec![b"[agents]\nlisten = \"127.0.0.1:0\"\naddress = \"r.example:1\"\n[admins]\nlisten = \"[::1]:0\"\naddress = \"[::1]:2\"\n[limits]\nhandshakes = 3\n[certificates]\nhost_days = 9\n".to_vec()],
+            seeds: || {
+                vec![b"[agents]\nlisten = \"127.0.0.1:0\"\naddress = \"r.example:1\"\n[admins]\nlisten = \"[::1]:0\"\naddress = \"[::1]:2\"\n[limits]\nhandshakes = 3\n[certificates]\nhost_days = 9\n".to_vec()]
+            },
             run: server_config,
         },
         Target {
             name: "policy",
             words: TOML,
-            seeds: || vec![
-                crate::lab::POLICY.as_bytes().to_vec(),
-                crate::demo::POLICY.as_bytes().to_vec(),
-            ],
+            seeds: || {
+                vec![
+                    crate::lab::POLICY.as_bytes().to_vec(),
+                    crate::demo::POLICY.as_bytes().to_vec(),
+                ]
+            },
             run: |bytes| text(bytes, |text| said(Policy::parse(text))),
         },
         Target {
@@ -107,8 +137,20 @@ pub fn all() -> Vec<Target> {
         };
         all.push(Target {
             name: Box::leak(format!("evidence-{name}").into_boxed_str()),
-            words: &["\n", "\0", "[ 1.0] ", "BUG: ", "Kernel panic - not syncing: ", "MESSAGE="],
-            seeds: || vec![b"[    1.000000] Kernel panic - not syncing: x\n".to_vec(), b"{\"MESSAGE\":\"x\"}\n".to_vec()],
+            words: &[
+                "\n",
+                "\0",
+                "[ 1.0] ",
+                "BUG: ",
+                "Kernel panic - not syncing: ",
+                "MESSAGE=",
+            ],
+            seeds: || {
+                vec![
+                    b"[    1.000000] Kernel panic - not syncing: x\n".to_vec(),
+                    b"{\"MESSAGE\":\"x\"}\n".to_vec(),
+                ]
+            },
             run: *run,
         });
     }
@@ -175,7 +217,10 @@ fn seal(head: &mut [u8]) {
 
 fn bundle(bytes: &[u8]) -> Came {
     let mut bytes = bytes.to_vec();
-    for head in bytes.chunks_exact_mut(512).filter(|head| head.iter().any(|byte| *byte > 0)) {
+    for head in bytes
+        .chunks_exact_mut(512)
+        .filter(|head| head.iter().any(|byte| *byte > 0))
+    {
         // Whatever was changed, let the archive's own checksum not be what stops it.
         if head[257..262] == *b"ustar" {
             seal(head);

@@ -1,22 +1,22 @@
 //! What hostile and broken peers send: each family is one way to be a bad client.
 
-use super::h2::{
-    END_HEADERS, END_STREAM, Line, PREFACE, field, frame, head, kind, message, tcp,
-};
+use super::h2::{END_HEADERS, END_STREAM, Line, PREFACE, field, frame, head, kind, message, tcp};
+use prost::Message as _;
 use ringward_domain::observed::{AttemptObserved, Observed, PhaseObserved};
 use ringward_domain::session::{Begin, Heartbeat, RequestGrant, ToServer};
 use ringward_domain::{Epoch, Generation, Millis, Nonce, ReleaseDigest, RolloutId};
 use ringward_wire::pb;
-use prost::Message as _;
-use tokio_rustls::rustls::ClientConfig;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
+use tokio_rustls::rustls::ClientConfig;
 
 /// One way to be a bad client.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum Family {
     /// Random bytes instead of TLS.
@@ -124,11 +124,20 @@ impl<'a> Attack<'a> {
             Family::SlowReader => self.slow_reader().await,
             Family::SlowWriter => self.slow_writer().await,
             Family::GiantHeaders => self.giant_headers().await,
-            Family::SettingsFlood => self.repeat(|_| frame(kind::SETTINGS, 0, 0, &[0, 4, 0, 0, 255, 255])).await,
-            Family::PingFlood => self.repeat(|random| frame(kind::PING, 0, 0, &random.u64(..).to_be_bytes())).await,
+            Family::SettingsFlood => {
+                self.repeat(|_| frame(kind::SETTINGS, 0, 0, &[0, 4, 0, 0, 255, 255]))
+                    .await
+            }
+            Family::PingFlood => {
+                self.repeat(|random| frame(kind::PING, 0, 0, &random.u64(..).to_be_bytes()))
+                    .await
+            }
             Family::OddFrames => self.repeat(odd_frame).await,
             Family::BadProtobuf => self.messages(false, bad_protobuf).await,
-            Family::OversizedMessage => self.messages(false, |_| vec![0, 0xff, 0xff, 0xff, 0xff, 1]).await,
+            Family::OversizedMessage => {
+                self.messages(false, |_| vec![0, 0xff, 0xff, 0xff, 0xff, 1])
+                    .await
+            }
             Family::ReplayedBegin => self.messages(true, replayed_begin).await,
             Family::ForgedGeneration => self.messages(true, forged_generation).await,
             Family::ForgedAttempt => self.messages(true, forged_attempt).await,
@@ -144,7 +153,9 @@ impl<'a> Attack<'a> {
     }
 
     async fn line_that(&self, reads: bool) -> io::Result<Line> {
-        let Target { agents, host, from, .. } = self.target;
+        let Target {
+            agents, host, from, ..
+        } = self.target;
         let mut line = Line::open(*agents, *from, host, reads).await?;
         line.greet().await?;
         Ok(line)
@@ -184,7 +195,8 @@ impl<'a> Attack<'a> {
         let mut held = Vec::new();
         for _ in 0..BURST.min(self.left) {
             let mut tcp = tcp(self.target.agents, self.target.from).await?;
-            tcp.write_all(&[0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3]).await?;
+            tcp.write_all(&[0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3])
+                .await?;
             self.count(1);
             held.push(tcp);
         }
@@ -193,7 +205,12 @@ impl<'a> Attack<'a> {
     }
 
     async fn tls_idle(&mut self) -> io::Result<()> {
-        let Target { agents, stranger, from, .. } = self.target;
+        let Target {
+            agents,
+            stranger,
+            from,
+            ..
+        } = self.target;
         let _line = Line::open(*agents, *from, stranger, true).await?;
         self.count(1);
         tokio::time::sleep(Duration::from_millis(200)).await;
@@ -201,7 +218,9 @@ impl<'a> Attack<'a> {
     }
 
     async fn bad_preface(&mut self) -> io::Result<()> {
-        let Target { agents, host, from, .. } = self.target;
+        let Target {
+            agents, host, from, ..
+        } = self.target;
         let mut line = Line::open(*agents, *from, host, true).await?;
         let mut junk = vec![0; 256];
         self.random.fill(&mut junk);
@@ -232,7 +251,8 @@ impl<'a> Attack<'a> {
 
     async fn continuation_flood(&mut self) -> io::Result<()> {
         let mut line = self.line().await?;
-        line.send(&frame(kind::HEADERS, 0, 1, &head("Session"))).await?;
+        line.send(&frame(kind::HEADERS, 0, 1, &head("Session")))
+            .await?;
         let more = field("x-more", "and more");
         while self.left > 0 {
             let bytes: Vec<u8> = (0..BURST)
@@ -247,8 +267,10 @@ impl<'a> Attack<'a> {
     /// A message that is announced and then comes in pieces of `size`.
     async fn one_long_message(&mut self, size: usize) -> io::Result<()> {
         let mut line = self.line().await?;
-        line.send(&frame(kind::HEADERS, END_HEADERS, 1, &head("Session"))).await?;
-        line.send(&frame(kind::DATA, 0, 1, &[0, 0, 0, 0xff, 0])).await?;
+        line.send(&frame(kind::HEADERS, END_HEADERS, 1, &head("Session")))
+            .await?;
+        line.send(&frame(kind::DATA, 0, 1, &[0, 0, 0, 0xff, 0]))
+            .await?;
         while self.left > 0 {
             let bytes: Vec<u8> = (0..BURST)
                 .flat_map(|_| frame(kind::DATA, 0, 1, &vec![7; size]))
@@ -269,7 +291,9 @@ impl<'a> Attack<'a> {
         }
         // Each wants an answer that nobody will read.
         while self.left > 0 {
-            let bytes: Vec<u8> = (0..BURST).flat_map(|_| frame(kind::PING, 0, 0, &[1; 8])).collect();
+            let bytes: Vec<u8> = (0..BURST)
+                .flat_map(|_| frame(kind::PING, 0, 0, &[1; 8]))
+                .collect();
             line.send(&bytes).await?;
             self.count(BURST);
         }
@@ -280,8 +304,10 @@ impl<'a> Attack<'a> {
         let mut lines = Vec::new();
         for _ in 0..16 {
             let mut line = self.line().await?;
-            line.send(&frame(kind::HEADERS, END_HEADERS, 1, &head("Session"))).await?;
-            line.send(&frame(kind::DATA, 0, 1, &[0, 0, 0, 1, 0])).await?;
+            line.send(&frame(kind::HEADERS, END_HEADERS, 1, &head("Session")))
+                .await?;
+            line.send(&frame(kind::DATA, 0, 1, &[0, 0, 0, 1, 0]))
+                .await?;
             lines.push(line);
         }
         for _ in 0..10 {
@@ -317,7 +343,8 @@ impl<'a> Attack<'a> {
         make: impl Fn(&mut fastrand::Rng) -> Vec<u8>,
     ) -> io::Result<()> {
         let mut line = self.line().await?;
-        line.send(&frame(kind::HEADERS, END_HEADERS, 1, &head("Session"))).await?;
+        line.send(&frame(kind::HEADERS, END_HEADERS, 1, &head("Session")))
+            .await?;
         if hello {
             let hello = ToServer::Hello(Box::new(crate::chatter::hello("hostile", 1)));
             line.send(&frame(kind::DATA, 0, 1, &wire(hello))).await?;
@@ -351,7 +378,12 @@ impl<'a> Attack<'a> {
     }
 
     async fn enrol_flood(&mut self) -> io::Result<()> {
-        let Target { agents, stranger, from, .. } = self.target;
+        let Target {
+            agents,
+            stranger,
+            from,
+            ..
+        } = self.target;
         let mut line = Line::open(*agents, *from, stranger, true).await?;
         line.greet().await?;
         for stream in (1..).step_by(2) {
@@ -376,11 +408,14 @@ impl<'a> Attack<'a> {
     }
 
     async fn wrong_door(&mut self) -> io::Result<()> {
-        let Target { admins, host, from, .. } = self.target;
+        let Target {
+            admins, host, from, ..
+        } = self.target;
         self.count(1);
         let mut line = Line::open(*admins, *from, host, true).await?;
         line.greet().await?;
-        line.send(&frame(kind::HEADERS, END_HEADERS, 1, &head("Session"))).await
+        line.send(&frame(kind::HEADERS, END_HEADERS, 1, &head("Session")))
+            .await
     }
 }
 
@@ -391,7 +426,12 @@ fn wire(message_of: ToServer) -> Vec<u8> {
 fn odd_frame(random: &mut fastrand::Rng) -> Vec<u8> {
     match random.u8(0..4) {
         0 => frame(kind::WINDOW_UPDATE, 0, 0, &1_u32.to_be_bytes()),
-        1 => frame(kind::PRIORITY, 0, random.u32(1..99) * 2 + 1, &[0, 0, 0, 0, 9]),
+        1 => frame(
+            kind::PRIORITY,
+            0,
+            random.u32(1..99) * 2 + 1,
+            &[0, 0, 0, 0, 9],
+        ),
         2 => frame(random.u8(0x10..), random.u8(..), 0, &[7; 30]),
         _ => frame(kind::WINDOW_UPDATE, 0, 0, &16_u32.to_be_bytes()),
     }
@@ -447,6 +487,8 @@ fn forged_attempt(random: &mut fastrand::Rng) -> Vec<u8> {
 fn out_of_order(random: &mut fastrand::Rng) -> Vec<u8> {
     match random.bool() {
         true => replayed_begin(random),
-        false => wire(ToServer::Hello(Box::new(crate::chatter::hello("hostile", 1)))),
+        false => wire(ToServer::Hello(Box::new(crate::chatter::hello(
+            "hostile", 1,
+        )))),
     }
 }

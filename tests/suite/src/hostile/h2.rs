@@ -1,6 +1,5 @@
 //! Just enough of HTTP/2 (RFC 9113) to break it: frames as bytes, sent without asking the other side.
 
-use tokio_rustls::rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use std::io;
 use std::net::SocketAddr;
@@ -12,6 +11,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::ClientConfig;
 
 /// The client's first bytes.
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -140,7 +140,8 @@ impl Line {
     ) -> io::Result<Self> {
         let tcp = tcp(to, from).await?;
         tcp.set_nodelay(true)?;
-        let name = ServerName::try_from(ringward_wire::tls::SERVER_NAME).map_err(io::Error::other)?;
+        let name =
+            ServerName::try_from(ringward_wire::tls::SERVER_NAME).map_err(io::Error::other)?;
         let connect = TlsConnector::from(Arc::clone(tls)).connect(name, tcp);
         let stream = tokio::time::timeout(Duration::from_secs(15), connect)
             .await

@@ -269,16 +269,23 @@ impl Run {
             run.honest
                 .spawn(async move { chatter::run(&folder, 1, count).await });
         }
-        wait_for("every honest host welcomed", Duration::from_secs(60), async || {
-            let welcomed = |count: &Arc<Count>| count.sessions.load(Relaxed) > 0;
-            Ok(run.counts.iter().all(welcomed).then_some(()))
-        })
+        wait_for(
+            "every honest host welcomed",
+            Duration::from_secs(60),
+            async || {
+                let welcomed = |count: &Arc<Count>| count.sessions.load(Relaxed) > 0;
+                Ok(run.counts.iter().all(welcomed).then_some(()))
+            },
+        )
         .await?;
         Ok(run)
     }
 
     fn take_times(&self) -> Vec<Duration> {
-        self.counts.iter().flat_map(|count| count.take_times()).collect()
+        self.counts
+            .iter()
+            .flat_map(|count| count.take_times())
+            .collect()
     }
 
     /// Lets one family loose in a process of its own, which yields to everything else: what is measured
@@ -307,7 +314,8 @@ impl Run {
             }
         };
         self.lab.check()?;
-        self.largest_kib.fetch_max(self.lab.server_rss_kib()?, Relaxed);
+        self.largest_kib
+            .fetch_max(self.lab.server_rss_kib()?, Relaxed);
         let times = self.take_times();
         let row = Row {
             family,
