@@ -121,6 +121,8 @@ pub struct LimitsFile {
     pub agent_streams: u32,
     /// HTTP/2 streams at once, an admin's connection.
     pub admin_streams: u32,
+    /// HTTP/2 streams reset before they were looked at, at once; further ones end the connection.
+    pub reset_streams: usize,
     /// Bytes of a request's headers.
     pub header_list_bytes: u32,
     /// Bytes in flight, a stream.
@@ -164,6 +166,7 @@ impl Default for LimitsFile {
             unary_timeout_ms: 10_000,
             agent_streams: 16,
             admin_streams: 64,
+            reset_streams: 20,
             header_list_bytes: 8 * 1024,
             stream_window_bytes: 64 * 1024,
             connection_window_bytes: 128 * 1024,

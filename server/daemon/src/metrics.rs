@@ -104,6 +104,10 @@ pub struct Metrics {
     pub handshakes_failed: Counter,
     /// TLS handshakes that took too long.
     pub handshakes_timed_out: Counter,
+    /// Connections that ended because the peer broke a rule of HTTP/2, or went silent.
+    pub connections_broken: Counter,
+    /// Connections closed in an orderly way because of their age.
+    pub connections_aged: Counter,
     /// Calls refused for lack of an identity.
     pub calls_unauthenticated: Counter,
     /// Calls that took too long.
@@ -124,6 +128,8 @@ pub struct Metrics {
     pub heard_unflushed: Counter,
     /// Session messages held back by the rate limit.
     pub messages_delayed: Counter,
+    /// Session messages that were too large, or none at all: the session is closed.
+    pub messages_refused: Counter,
     /// Session messages received.
     pub messages_received: Counter,
     /// Messages sent to hosts.
@@ -148,6 +154,8 @@ pub struct Metrics {
     pub enrolments_refused: Counter,
     /// Artefact downloads under way.
     pub downloads_open: Gauge,
+    /// Artefact downloads refused: too many at once.
+    pub downloads_refused: Counter,
     /// Artefact bytes sent.
     pub artefact_bytes_sent: Counter,
     /// Rollouts that expose hosts now.
@@ -196,6 +204,8 @@ impl Metrics {
             ("ringward_shed_handshake_wait_total", "Connections closed while waiting for a handshake.", &self.shed_handshake_wait),
             ("ringward_handshakes_failed_total", "TLS handshakes that failed.", &self.handshakes_failed),
             ("ringward_handshakes_timed_out_total", "TLS handshakes that took too long.", &self.handshakes_timed_out),
+            ("ringward_connections_broken_total", "Connections ended by a broken rule of HTTP/2 or a silent peer.", &self.connections_broken),
+            ("ringward_connections_aged_total", "Connections closed because of their age.", &self.connections_aged),
             ("ringward_calls_unauthenticated_total", "Calls refused for lack of an identity.", &self.calls_unauthenticated),
             ("ringward_calls_timed_out_total", "Calls that took too long.", &self.calls_timed_out),
         ]
@@ -208,6 +218,7 @@ impl Metrics {
             ("ringward_sessions_replaced_total", "Sessions replaced by a newer one of the same host.", &self.sessions_replaced),
             ("ringward_sessions_revoked_total", "Sessions refused or closed because the host is retired.", &self.sessions_revoked),
             ("ringward_messages_delayed_total", "Session messages held back by the rate limit.", &self.messages_delayed),
+            ("ringward_messages_refused_total", "Session messages too large or malformed; the session is closed.", &self.messages_refused),
             ("ringward_messages_received_total", "Session messages received.", &self.messages_received),
             ("ringward_messages_sent_total", "Messages sent to hosts.", &self.messages_sent),
             ("ringward_signals_durable_total", "Signals made durable, repetitions included.", &self.signals_durable),
@@ -219,6 +230,7 @@ impl Metrics {
             ("ringward_heard_unflushed_total", "Flushes of when hosts were heard of that failed.", &self.heard_unflushed),
             ("ringward_enrolled_total", "Hosts enrolled.", &self.enrolled),
             ("ringward_enrolments_refused_total", "Enrolments refused.", &self.enrolments_refused),
+            ("ringward_downloads_refused_total", "Artefact downloads refused: too many at once.", &self.downloads_refused),
             ("ringward_artefact_bytes_sent_total", "Artefact bytes sent.", &self.artefact_bytes_sent),
         ]
     }

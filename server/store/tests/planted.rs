@@ -56,3 +56,33 @@ async fn acknowledging_before_durable_is_found() {
     let found = crash_before_the_sync(Some(PlantedBug::AcknowledgeBeforeDurable)).await;
     assert!(found.unwrap_err().contains("6 were acknowledged"));
 }
+
+/// How many of 200 spends at once are told that they took the one use of a token.
+async fn race_for_one_use(bug: Option<PlantedBug>) -> usize {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Sled::open(dir.path().join("store"), options(Bounds::default())).unwrap();
+    let store = Arc::new(store);
+    let token = common::key("token", b"one use");
+    let made = store.commit(common::put(1, token.clone(), b"unused"));
+    let Committed::Ok(version) = made.await.unwrap() else {
+        panic!("not written");
+    };
+    store.plant(bug);
+    let mut spends = tokio::task::JoinSet::new();
+    for spender in 2..202 {
+        let (store, token) = (Arc::clone(&store), token.clone());
+        spends.spawn(async move {
+            let mut spend = common::put(spender, token.clone(), spender.to_string());
+            spend.checks.push((token, Some(version)));
+            matches!(store.commit(spend).await.unwrap(), Committed::Ok(_))
+        });
+    }
+    let won = spends.join_all().await;
+    won.into_iter().filter(|won| *won).count()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_spent_twice_is_found() {
+    assert_eq!(race_for_one_use(None).await, 1);
+    assert!(race_for_one_use(Some(PlantedBug::ChecksIgnored)).await > 1);
+}

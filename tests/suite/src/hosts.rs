@@ -1,7 +1,7 @@
 //! Hosts for a lab: identities in state folders, enrolled by a token.
 
 use crate::lab::Lab;
-use crate::process::{Programs, Running, output};
+use crate::process::{Programs, Running, outlasting_a_full_disk, output};
 use anyhow::Result;
 use ringward_agent::enroll;
 use ringward_agent_os::fake::{OnLethal, Script};
@@ -83,6 +83,7 @@ pub struct AgentProcess {
     dir: PathBuf,
     programs: Programs,
     running: Option<Running>,
+    level: Option<&'static str>,
 }
 
 impl AgentProcess {
@@ -91,11 +92,25 @@ impl AgentProcess {
     /// # Errors
     /// The agent cannot be started, or the server refuses it.
     pub async fn enrol(lab: &Lab, script: &Script) -> Result<Self> {
+        Self::enrol_with(lab, script, &lab.token(1).await?, None).await
+    }
+
+    /// The same with a token, and its log at a level.
+    ///
+    /// # Errors
+    /// As [`AgentProcess::enrol`].
+    pub async fn enrol_with(
+        lab: &Lab,
+        script: &Script,
+        token: &str,
+        level: Option<&'static str>,
+    ) -> Result<Self> {
         let mut agent = Self {
             name: script.hostname.clone(),
             dir: lab.dir().to_owned(),
             programs: lab.programs().clone(),
             running: None,
+            level,
         };
         std::fs::create_dir_all(agent.root())?;
         script.write(&agent.root())?;
@@ -104,7 +119,7 @@ impl AgentProcess {
             format!("state_dir = {:?}\nadapter = \"scripted\"\n", agent.root()),
         )?;
         let secret = agent.dir.join(format!("{}.token", agent.name));
-        write_private(&secret, &lab.token(1).await?)?;
+        write_private(&secret, token)?;
         let mut words = crate::lab::words(["enroll", "--config"], &agent.config());
         words.extend(crate::lab::words(["--token-file"], &secret));
         output(&agent.programs.path("ringward-agent"), words).await?;
@@ -135,12 +150,10 @@ impl AgentProcess {
     /// It cannot be started.
     pub fn start(&mut self) -> Result<()> {
         let words = crate::lab::words(["run", "--config"], &self.config());
-        self.running = Some(Running::start(
-            &self.name,
-            &self.programs.path("ringward-agent"),
-            words,
-            &self.log(),
-        )?);
+        let (program, words) = outlasting_a_full_disk(&self.programs.path("ringward-agent"), words);
+        let log = self.log();
+        let started = Running::start_at(&self.name, &program, words, &log, self.level)?;
+        self.running = Some(started);
         Ok(())
     }
 

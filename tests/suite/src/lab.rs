@@ -29,6 +29,7 @@ pub struct Lab {
     context: PathBuf,
     client: Client,
     server: Option<Running>,
+    log: Option<&'static str>,
 }
 
 impl Lab {
@@ -37,6 +38,18 @@ impl Lab {
     /// # Errors
     /// A program cannot be started, or the server does not answer.
     pub async fn set_up(programs: Programs, dir: &Path) -> Result<Self> {
+        Self::set_up_at(programs, dir, None).await
+    }
+
+    /// The same, with the server's log at a level.
+    ///
+    /// # Errors
+    /// As [`Lab::set_up`].
+    pub async fn set_up_at(
+        programs: Programs,
+        dir: &Path,
+        log: Option<&'static str>,
+    ) -> Result<Self> {
         let data = dir.join("server");
         std::fs::create_dir_all(dir)?;
         let rings = dir.join("rings.toml");
@@ -62,7 +75,7 @@ impl Lab {
         init.extend(words(["--release-root"], &keys.join("release-root.json")));
         output(&programs.path("ringward-server"), init).await?;
         let context = data.join("admin.context.toml");
-        let server = Some(start(&programs, dir)?);
+        let server = Some(start(&programs, dir, log)?);
         let client = reach(&context).await?;
         Ok(Self {
             programs,
@@ -70,6 +83,7 @@ impl Lab {
             context,
             client,
             server,
+            log,
         })
     }
 
@@ -186,7 +200,7 @@ impl Lab {
     /// # Errors
     /// It does not come up.
     pub async fn start_server(&mut self) -> Result<()> {
-        self.server = Some(start(&self.programs, &self.dir)?);
+        self.server = Some(start(&self.programs, &self.dir, self.log)?);
         self.client = reach(&self.context).await?;
         Ok(())
     }
@@ -211,12 +225,18 @@ impl Lab {
     }
 }
 
-fn start(programs: &Programs, dir: &Path) -> Result<Running> {
+fn start(programs: &Programs, dir: &Path, log: Option<&str>) -> Result<Running> {
     let (program, args) = outlasting_a_full_disk(
         &programs.path("ringward-server"),
         words(["run", "--data"], &dir.join("server")),
     );
-    Running::start("ringward-server", &program, args, &dir.join("server.log"))
+    Running::start_at(
+        "ringward-server",
+        &program,
+        args,
+        &dir.join("server.log"),
+        log,
+    )
 }
 
 async fn reach(context: &Path) -> Result<Client> {

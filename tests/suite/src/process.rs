@@ -46,6 +46,20 @@ impl Running {
         args: impl IntoIterator<Item = S>,
         log: &Path,
     ) -> Result<Self> {
+        Self::start_at(name, program, args, log, None)
+    }
+
+    /// The same, with its log at a level other than its own choice.
+    ///
+    /// # Errors
+    /// As [`Running::start`].
+    pub fn start_at<S: AsRef<OsStr>>(
+        name: &str,
+        program: &Path,
+        args: impl IntoIterator<Item = S>,
+        log: &Path,
+        level: Option<&str>,
+    ) -> Result<Self> {
         let file = std::fs::OpenOptions::new()
             .create(true)
             .append(true)
@@ -53,6 +67,7 @@ impl Running {
             .with_context(|| format!("opening the log {}", log.display()))?;
         let child = Command::new(program)
             .args(args)
+            .envs(level.map(|level| ("RINGWARD_LOG", level)))
             .stdin(Stdio::null())
             .stdout(file.try_clone()?)
             .stderr(file)

@@ -2,9 +2,15 @@
 //! `hostile-test` and `fuzz`.
 #![allow(clippy::unwrap_used)]
 
-use ringward_suite::process::Programs;
-use ringward_suite::{hostile, kills};
+use ringward_agent::counters::told_so_far;
+use ringward_agent_os::fake::Script;
+use ringward_suite::hosts::AgentProcess;
+use ringward_suite::lab::Lab;
+use ringward_suite::process::{Programs, limit_file_bytes, output, wait_for};
+use ringward_suite::{hostile, hosts, kills, lab};
+use ringward_wire::token::EnrolmentToken;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 const HARNESS: &str = env!("CARGO_BIN_EXE_ringward-harness");
 
@@ -67,4 +73,157 @@ async fn hostile_clients_of_every_family_cost_honest_hosts_nothing() {
         outcome.table()
     );
     assert!(outcome.rows.len() >= 12 && outcome.told > 0);
+}
+
+/// Waits until a file holds some words.
+async fn says(path: &Path, words: &str) {
+    wait_for(words, Duration::from_secs(60), async || {
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        Ok(text.contains(words).then_some(()))
+    })
+    .await
+    .unwrap();
+}
+
+async fn stored(lab: &Lab) -> u64 {
+    lab.client()
+        .status(true)
+        .await
+        .unwrap()
+        .signals_stored
+        .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_on_either_side_is_said_and_nothing_is_lost() {
+    let Some(programs) = programs() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let lab = Lab::set_up(Programs::new(programs), dir.path())
+        .await
+        .unwrap();
+    let script = Script {
+        changes_per_s: 10,
+        ..hosts::script("full")
+    };
+    let mut agent = AgentProcess::enrol(&lab, &script).await.unwrap();
+    let log = lab.dir().join("server.log");
+    let stored_more = async |than: u64| {
+        wait_for("more signals", Duration::from_secs(60), async || {
+            let now = lab.client().status(true).await?.signals_stored;
+            Ok(now.filter(|now| *now > than))
+        })
+        .await
+        .unwrap()
+    };
+    stored_more(0).await;
+    limit_file_bytes(lab.server_pid().unwrap(), Some(0)).unwrap();
+    says(&log, "the store fails; nothing is answered until it works").await;
+    limit_file_bytes(lab.server_pid().unwrap(), None).unwrap();
+    says(&log, "the store works again").await;
+    stored_more(stored(&lab).await).await;
+    limit_file_bytes(agent.pid().unwrap(), Some(0)).unwrap();
+    wait_for(
+        "the agent's disk full",
+        Duration::from_secs(60),
+        async || {
+            let before = stored(&lab).await;
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            Ok((stored(&lab).await == before).then_some(()))
+        },
+    )
+    .await
+    .unwrap();
+    // While its disk is full its log may be so too; what counts is that it goes on by itself.
+    limit_file_bytes(agent.pid().unwrap(), None).unwrap();
+    stored_more(stored(&lab).await).await;
+    let quiet = Script {
+        changes_per_s: 0,
+        ..script
+    };
+    quiet.write(&agent.root()).unwrap();
+    wait_for("every signal stored", Duration::from_secs(60), async || {
+        Ok((stored(&lab).await == told_so_far(&agent.root())).then_some(()))
+    })
+    .await
+    .unwrap();
+    agent.stop().await.unwrap();
+    lab.stop().await.unwrap();
+}
+
+/// What of a secret must be in no log: itself, and each long line of it.
+fn traces(secret: &str) -> Vec<String> {
+    let lines = secret.lines().filter(|line| !line.starts_with("-----"));
+    let lines = lines.filter(|line| line.len() >= 16).map(str::to_owned);
+    lines.collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_secret_is_in_any_log_even_at_the_finest_level() {
+    let Some(programs) = programs() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let lab = Lab::set_up_at(Programs::new(programs), dir.path(), Some("trace"))
+        .await
+        .unwrap();
+    let token = lab.token(1).await.unwrap();
+    let read: EnrolmentToken = token.parse().unwrap();
+    let mut secrets = vec![token.clone(), read.secret.hash().to_string()];
+    let raw = read.secret.expose();
+    secrets.push(raw.iter().map(|byte| format!("{byte:02x}")).collect());
+    secrets.push(format!("{raw:?}"));
+    let mut agent = AgentProcess::enrol_with(&lab, &hosts::script("canary"), &token, Some("trace"))
+        .await
+        .unwrap();
+    wait_for("the host connected", Duration::from_secs(60), async || {
+        Ok((lab.client().status(false).await?.connected > 0).then_some(()))
+    })
+    .await
+    .unwrap();
+    let login = lab.dir().join("server");
+    let login = output(
+        &lab.programs().path("ringward-server"),
+        lab::words(["login", "--data"], &login),
+    )
+    .await
+    .unwrap();
+    secrets.extend(
+        login
+            .split_whitespace()
+            .filter(|word| word.len() >= 16)
+            .map(str::to_owned),
+    );
+    let mut open = vec![lab.dir().to_owned()];
+    while let Some(folder) = open.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.to_string_lossy().into_owned();
+            if path.is_dir() {
+                open.push(path);
+            } else if name.contains("key") && name.ends_with(".pem") || name.ends_with(".key") {
+                secrets.extend(traces(&std::fs::read_to_string(path).unwrap()));
+            }
+        }
+    }
+    agent.stop().await.unwrap();
+    let logs = lab.server_log() + &std::fs::read_to_string(agent.log()).unwrap();
+    lab.stop().await.unwrap();
+    assert!(
+        logs.contains("TRACE"),
+        "the logs are not at the finest level"
+    );
+    // Two keys and more, the token in three forms: else nothing is proven.
+    assert!(secrets.len() >= 8, "{} secrets", secrets.len());
+    for secret in &secrets {
+        let at = logs.find(secret.as_str());
+        let around = at.map(|at| {
+            logs[at.saturating_sub(300)..at]
+                .lines()
+                .last()
+                .unwrap_or_default()
+        });
+        assert!(
+            at.is_none(),
+            "a secret of {} characters is in a log: {around:?}…",
+            secret.len()
+        );
+    }
 }

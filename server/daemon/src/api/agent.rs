@@ -127,6 +127,7 @@ impl AgentService for AgentApi {
             tokio::time::timeout(DOWNLOAD_WAIT, Arc::clone(&self.0.downloads).acquire_owned())
                 .await
                 .map_err(|_| {
+                    self.0.metrics.downloads_refused.add_one();
                     Status::resource_exhausted("too many downloads at once; try again later")
                 })?
                 .map_err(|_| Status::unavailable("the server is stopping"))?;

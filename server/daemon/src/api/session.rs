@@ -181,8 +181,16 @@ impl Reader {
                 frame = frames.message() => frame,
             };
             // An end or a broken connection is told the same way: the host is no longer there.
-            let Ok(Some(frame)) = frame else {
-                break;
+            let frame = match frame {
+                Ok(Some(frame)) => frame,
+                Ok(None) => break,
+                Err(error) => {
+                    if matches!(error.code(), Code::OutOfRange | Code::Internal) {
+                        self.shared.metrics.messages_refused.add_one();
+                        tracing::info!(host = %self.host, why = error.message(), "message refused: session closed");
+                    }
+                    break;
+                }
             };
             self.shared.metrics.messages_received.add_one();
             if let Some(pause) = rate.take(Instant::now()) {
@@ -204,6 +212,7 @@ impl Reader {
                 Ok(message) => message,
                 Err(error) if error.is_unknown() => continue,
                 Err(error) => {
+                    self.shared.metrics.messages_refused.add_one();
                     tracing::info!(host = %self.host, %error, "malformed frame: session closed");
                     break;
                 }

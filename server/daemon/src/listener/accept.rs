@@ -242,6 +242,8 @@ impl<A: Answer> Shared<A> {
         builder
             .timer(TokioTimer::new())
             .max_concurrent_streams(limits.agent_streams)
+            .max_pending_accept_reset_streams(limits.reset_streams)
+            .max_local_error_reset_streams(limits.reset_streams)
             .max_header_list_size(limits.header_list_bytes)
             .initial_stream_window_size(limits.stream_window_bytes)
             .initial_connection_window_size(limits.connection_window_bytes)
@@ -252,9 +254,9 @@ impl<A: Answer> Shared<A> {
             builder.serve_connection(TokioIo::new(tls), service_fn(self.service(&peer)));
         let mut connection = pin!(connection);
         tokio::select! {
-            _ = &mut connection => return,
+            ended = &mut connection => return self.ended(ended.is_err()),
             () = peer.closing.cancelled() => {}
-            () = tokio::time::sleep(age) => peer.closing.cancel(),
+            () = tokio::time::sleep(age) => self.aged(&peer),
         }
         connection.as_mut().graceful_shutdown();
         let _ = timeout(GOODBYE, connection).await;
@@ -272,6 +274,8 @@ impl<A: Answer> Shared<A> {
             .http2()
             .timer(TokioTimer::new())
             .max_concurrent_streams(limits.admin_streams)
+            .max_pending_accept_reset_streams(limits.reset_streams)
+            .max_local_error_reset_streams(limits.reset_streams)
             .max_header_list_size(limits.header_list_bytes)
             .initial_stream_window_size(limits.stream_window_bytes)
             .initial_connection_window_size(limits.connection_window_bytes)
@@ -281,12 +285,23 @@ impl<A: Answer> Shared<A> {
             builder.serve_connection(TokioIo::new(tls), service_fn(self.service(&peer)));
         let mut connection = pin!(connection);
         tokio::select! {
-            _ = &mut connection => return,
+            ended = &mut connection => return self.ended(ended.is_err()),
             () = peer.closing.cancelled() => {}
-            () = tokio::time::sleep(age) => peer.closing.cancel(),
+            () = tokio::time::sleep(age) => self.aged(&peer),
         }
         connection.as_mut().graceful_shutdown();
         let _ = timeout(GOODBYE, connection).await;
+    }
+
+    fn ended(&self, broken: bool) {
+        if broken {
+            self.metrics.connections_broken.add_one();
+        }
+    }
+
+    fn aged(&self, peer: &Peer) {
+        self.metrics.connections_aged.add_one();
+        peer.closing.cancel();
     }
 
     fn service(
