@@ -228,13 +228,12 @@ impl Run {
         self.lab.kill_server().await?;
         self.outcome.server_kills += 1;
         self.lab.start_server().await?;
-        let stored = self
-            .lab
-            .client()
-            .status(true)
-            .await?
-            .signals_stored
-            .unwrap_or(0);
+        // Counting them takes a while, on a machine that does other things too.
+        let stored = wait_for("a count of signals", PATIENCE, async || {
+            let status = self.lab.client().status(true).await;
+            Ok(status.ok().and_then(|status| status.signals_stored))
+        })
+        .await?;
         if stored < acknowledged {
             self.outcome.acknowledged_missing += 1;
         }
