@@ -97,6 +97,16 @@ const PACKAGES: &[Package] = &[
                 0o644,
             ),
             file(
+                "agent/ringward-trial.service",
+                "/usr/lib/systemd/system/ringward-trial.service",
+                0o644,
+            ),
+            file(
+                "agent/emergency.conf",
+                "/usr/lib/systemd/system/emergency.service.d/ringward.conf",
+                0o644,
+            ),
+            file(
                 "agent/ringward-agent.tmpfiles",
                 "/usr/lib/tmpfiles.d/ringward-agent.conf",
                 0o644,

@@ -11,6 +11,7 @@ pub mod files;
 pub mod run;
 pub mod slots;
 pub mod store;
+pub mod trial;
 #[cfg(windows)]
 pub mod windows;
 mod words;

@@ -5,13 +5,17 @@ ringward_guard() {
 	state="${NEWROOT:-/sysroot}/var/lib/ringward-agent"
 	# Saving a kernel dump is no boot. A /var of its own is not mounted yet: the unit does it later.
 	[ -e /proc/vmcore ] && return 0
+	# Proof for this boot that the guard stands this early: the agent reports its tier from it.
+	if [ -d "$state" ]; then
+		mkdir -p /run/ringward && echo initramfs >/run/ringward/guard-tier
+	fi
 	[ -e "$state/guard-armed" ] && [ -e "$state/ledger" ] || return 0
 	was_ro=
 	if ! [ -w "$state" ]; then
 		mount -o remount,rw "${NEWROOT:-/sysroot}" || return 0
 		was_ro=1
 	fi
-	"$guard" --root "$state" --boot-id-file /proc/sys/kernel/random/boot_id >/dev/kmsg 2>&1
+	"$guard" --root "$state" --boot-id-file /proc/sys/kernel/random/boot_id --initramfs >/dev/kmsg 2>&1
 	[ -z "$was_ro" ] || mount -o remount,ro "${NEWROOT:-/sysroot}"
 	return 0
 }

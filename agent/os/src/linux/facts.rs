@@ -26,13 +26,17 @@ pub(super) fn collect(root: &Path) -> Facts {
 }
 
 /// Where the guard has a place in this machine's boot. A hook that is installed proves no initramfs
-/// that holds it, so only the unit counts.
+/// that holds it: only the word that the hook left in this very boot does.
 pub(super) fn guard_tier(root: &Path) -> GuardTier {
     let wanted = root.join("etc/systemd/system/sysinit.target.wants/ringward-guard.service");
     let program = root.join("usr/lib/ringward/ringward-guard");
-    match wanted.symlink_metadata().is_ok() && program.is_file() {
-        true => GuardTier::Service,
-        false => GuardTier::None,
+    if wanted.symlink_metadata().is_err() || !program.is_file() {
+        return GuardTier::None;
+    }
+    match first_line(&root.join("run/ringward/guard-tier")).as_str() {
+        "initramfs" => GuardTier::Initramfs,
+        "boot-loader" => GuardTier::BootLoader,
+        _ => GuardTier::Service,
     }
 }
 
@@ -87,6 +91,9 @@ mod tests {
         )
         .unwrap();
         assert_eq!(guard_tier(root.path()), GuardTier::Service);
+        std::fs::create_dir_all(root.path().join("run/ringward")).unwrap();
+        std::fs::write(root.path().join("run/ringward/guard-tier"), "initramfs\n").unwrap();
+        assert_eq!(guard_tier(root.path()), GuardTier::Initramfs);
     }
 
     #[test]

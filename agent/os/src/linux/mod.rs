@@ -35,6 +35,7 @@ const SYSTEMCTL: &str = "/usr/bin/systemctl";
 /// systemd answers such questions in milliseconds; a hanging D-Bus must not hold the agent.
 const SYSTEMCTL_TIMEOUT: Duration = Duration::from_secs(5);
 const ARMED: &str = "guard-armed";
+const TRIAL_UNIT: &str = "ringward-trial.service";
 
 /// Milliseconds since boot, time asleep included.
 #[must_use]
@@ -166,6 +167,21 @@ async fn systemctl(arguments: &[&str]) -> Result<Output, HostError> {
         .map_err(|error| systemctl_failed(arguments, error.to_string()))
 }
 
+/// Lets the host reboot by itself while a release is on trial. The agent's own unit may not write to
+/// the kernel's settings, so another one does. The guard does the same at each boot of the trial, so
+/// that what fails here is told and no more.
+fn trial_unit(verb: &'static str) {
+    tokio::spawn(async move {
+        let arguments = ["--no-block", verb, TRIAL_UNIT];
+        let failed = match systemctl(&arguments).await {
+            Ok(output) if output.status.success() => return,
+            Ok(output) => systemctl_failed(&arguments, output.status.to_string()),
+            Err(error) => error,
+        };
+        tracing::warn!("this host may not reboot by itself before its next boot: {failed}");
+    });
+}
+
 async fn unit_active(name: &str) -> Result<(), String> {
     if name.is_empty() || name.starts_with('-') || name.contains(|c: char| c.is_control()) {
         return Err(format!("{name:?} is no unit's name"));
@@ -203,11 +219,14 @@ impl Host for LinuxHost {
     }
 
     fn arm_guard(&self) -> Result<(), HostError> {
-        marker::write_durably(&self.root.join(ARMED), b"armed\n")
+        marker::write_durably(&self.root.join(ARMED), b"armed\n")?;
+        trial_unit("start");
+        Ok(())
     }
 
     fn disarm_guard(&self) -> Result<(), HostError> {
         let path = self.root.join(ARMED);
+        trial_unit("stop");
         match std::fs::remove_file(&path) {
             Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(HostError::File {
                 doing: "removing",

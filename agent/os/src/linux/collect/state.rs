@@ -2,7 +2,8 @@
 //! leaves the agent no room.
 
 use crate::collect::{Place, Teller};
-use crate::linux::ask_systemd;
+use crate::linux::{ARMED, ask_systemd, facts};
+use ringward_domain::host::GuardTier;
 use ringward_domain::signal::{SignalDraft, SignalKind};
 use rustix::fs::{StatVfsMountFlags, statvfs};
 use std::path::Path;
@@ -48,10 +49,32 @@ fn degraded(answer: &str, teller: &Teller) -> Option<SignalDraft> {
     })
 }
 
+/// Why this host cannot come back by itself from a release that kills it; `root` is where `/proc`,
+/// `/etc` and `/run` are found.
+fn cannot_heal(root: &Path, armed: bool) -> Option<&'static str> {
+    if facts::guard_tier(root) == GuardTier::None {
+        return Some("the guard has no place in its boot; enable ringward-guard.service");
+    }
+    let panic = std::fs::read_to_string(root.join("proc/sys/kernel/panic"));
+    let waits = panic.is_ok_and(|seconds| seconds.trim() == "0");
+    (armed && waits).then_some(
+        "a release is on trial and the kernel waits for a person after a panic; see why \
+         ringward-trial.service does not set kernel.panic",
+    )
+}
+
 pub(super) async fn watch(place: Place, teller: Teller) {
     let mut disk_told = false;
+    let mut heal_told = false;
     for pause in AFTER_START {
         tokio::time::sleep(pause).await;
+        let armed = place.root.join(ARMED).exists();
+        if !heal_told && let Some(why) = cannot_heal(Path::new("/"), armed) {
+            heal_told = true;
+            if !teller.lacks("a way to heal this host by itself", why).await {
+                return;
+            }
+        }
         if let Ok(answer) = ask_systemd(&["is-system-running"]).await
             && let Some(draft) = degraded(&answer, &teller)
         {
@@ -93,6 +116,29 @@ mod tests {
         for state in ["running", "degraded", "starting", "stopping", ""] {
             assert!(degraded(state, &teller).is_none(), "{state}");
         }
+    }
+
+    #[test]
+    fn a_host_that_would_stand_still_after_a_panic_says_so_while_a_release_is_on_trial() {
+        let root = tempfile::tempdir().unwrap();
+        let file = |path: &str, text: &str| {
+            let path = root.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        let none = cannot_heal(root.path(), false).unwrap();
+        assert!(none.contains("no place"), "{none}");
+        file(
+            "etc/systemd/system/sysinit.target.wants/ringward-guard.service",
+            "",
+        );
+        file("usr/lib/ringward/ringward-guard", "");
+        file("proc/sys/kernel/panic", "0\n");
+        assert_eq!(cannot_heal(root.path(), false), None);
+        let stands = cannot_heal(root.path(), true).unwrap();
+        assert!(stands.contains("kernel.panic"), "{stands}");
+        file("proc/sys/kernel/panic", "30\n");
+        assert_eq!(cannot_heal(root.path(), true), None);
     }
 
     #[test]
