@@ -17,7 +17,7 @@ pub struct Args {
     /// Package the programs that tests use: no release build, large packages
     #[arg(long)]
     pub debug: bool,
-    /// Folder to write to [default: target/dist]
+    /// Folder to write to [default: target/packages]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
 }
@@ -205,9 +205,9 @@ pub fn make(args: &Args, names: &[&str]) -> Result<Vec<PathBuf>> {
             From::Deploy(_) => None,
         });
     let programs: Vec<&str> = programs.collect();
-    let folder = match args.debug {
+    let programs = match args.debug {
         true => stripped(&programs)?,
-        false => build::release_binaries(&programs)?,
+        false => build::shipped(&programs)?,
     };
     let version = match &args.package_version {
         Some(version) => version.clone(),
@@ -215,12 +215,12 @@ pub fn make(args: &Args, names: &[&str]) -> Result<Vec<PathBuf>> {
     };
     let out = match &args.out {
         Some(out) => out.clone(),
-        None => build::target_dir()?.join("dist"),
+        None => build::target_dir()?.join("packages"),
     };
     std::fs::create_dir_all(&out).with_context(|| format!("making {}", out.display()))?;
     let mut written = Vec::new();
     for package in packages {
-        let contents = contents(package, &folder)?;
+        let contents = contents(package, &programs)?;
         let deb = out.join(format!("{}_{version}_amd64.deb", package.name));
         write_deb(package, &version, &contents, &deb)
             .with_context(|| format!("writing {}", deb.display()))?;
@@ -233,10 +233,11 @@ pub fn make(args: &Args, names: &[&str]) -> Result<Vec<PathBuf>> {
 }
 
 /// The programs that tests use, without their debug information where there is a `strip`.
-fn stripped(programs: &[&str]) -> Result<PathBuf> {
+fn stripped(programs: &[&str]) -> Result<Vec<PathBuf>> {
     let folder = build::binaries(programs)?;
-    let out = build::target_dir()?.join("dist/debug");
+    let out = build::target_dir()?.join("packages/stripped");
     std::fs::create_dir_all(&out).with_context(|| format!("making {}", out.display()))?;
+    let mut paths = Vec::new();
     for program in programs {
         let (from, to) = (folder.join(program), out.join(program));
         let strip = std::process::Command::new("strip")
@@ -246,18 +247,23 @@ fn stripped(programs: &[&str]) -> Result<PathBuf> {
         if !strip.is_ok_and(|status| status.success()) {
             std::fs::copy(&from, &to).with_context(|| format!("copying {}", from.display()))?;
         }
+        paths.push(to);
     }
-    Ok(out)
+    Ok(paths)
 }
 
-fn contents(package: &Package, programs: &Path) -> Result<Vec<Content>> {
+fn contents(package: &Package, programs: &[PathBuf]) -> Result<Vec<Content>> {
     let deploy = crate::root().join("deploy");
     package
         .entries
         .iter()
         .map(|entry| {
             let path = match entry.from {
-                From::Program(name) => programs.join(name),
+                From::Program(name) => {
+                    let path = programs.iter().find(|path| path.ends_with(name));
+                    path.with_context(|| format!("{name} was not built"))?
+                        .clone()
+                }
                 From::Deploy(path) => deploy.join(path),
             };
             Ok(Content {

@@ -5,6 +5,7 @@ mod build;
 mod check_deps;
 mod ci;
 mod dashboard;
+mod debian;
 mod demo;
 mod dist;
 mod harness;
@@ -12,6 +13,7 @@ mod lexer;
 mod nspawn_test;
 mod sim;
 mod tests;
+mod vm_test;
 mod web_test;
 
 use clap::{Parser, Subcommand};
@@ -47,6 +49,8 @@ enum Verb {
     WebTest(web_test::Args),
     /// Install, crash-loop, power-cut and purge on a whole Debian system in a container (root)
     NspawnTest(nspawn_test::Args),
+    /// Panic, heal, cut the power of whole Debian machines under QEMU (root, minutes)
+    VmTest(vm_test::Args),
     /// Simulate rollouts over fleets of any size on the server's own machine (`-- --help`)
     Sim {
         /// Passed on to the simulator
@@ -86,6 +90,7 @@ fn main() -> ExitCode {
         Verb::Dashboard => dashboard::run(),
         Verb::WebTest(args) => web_test::run(&args),
         Verb::NspawnTest(args) => nspawn_test::run(&args),
+        Verb::VmTest(args) => vm_test::run(&args),
         Verb::Sim { args } => sim::run(&args),
         Verb::FaultTest(args) => harness::run("fault-test", &args),
         Verb::CrashTest(args) => harness::crash(&args),

@@ -3,15 +3,14 @@
 //! Needs root, `mount -t overlay` and Debian's archive; says "skipped" and why where one is missing.
 //! What it downloads and builds is kept in `target/nspawn`.
 
-use crate::{build, dist};
-use anyhow::{Context, Result, bail};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use crate::{build, debian, dist};
+use anyhow::Result;
+use std::path::Path;
+use std::process::Command;
 
-const SUITE: &str = "bookworm";
-const ARCHIVE: &str = "http://deb.debian.org/debian";
 /// Taken apart instead of installed: installing could remove what the machine has.
 const TOOLS: [&str; 2] = ["systemd-container", "debootstrap"];
+const BASE: [&str; 3] = ["systemd", "systemd-sysv", "dbus"];
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -58,76 +57,12 @@ pub fn over<'a>(test: &'a mut Command, folder: &Path) -> &'a mut Command {
 
 /// Tools and base system, made once.
 pub fn prepare(folder: &Path) -> Result<()> {
-    if !is_root()? {
-        bail!("a container needs root");
-    }
-    for program in ["nsenter", "mount", "dpkg-deb", "apt-get"] {
-        let there = Command::new(program)
-            .arg("--version")
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status();
-        there.with_context(|| format!("{program} is not there"))?;
-    }
+    debian::needs()?;
     let tools = folder.join("tools");
     if !tools.join("usr/bin/systemd-nspawn").exists()
         || !tools.join("usr/sbin/debootstrap").exists()
     {
-        fetch_tools(&tools)?;
+        debian::unpack(&TOOLS, &tools)?;
     }
-    let base = folder.join("base");
-    if !base.exists() {
-        debootstrap(&tools, &base)?;
-    }
-    Ok(())
-}
-
-fn is_root() -> Result<bool> {
-    let output = Command::new("id")
-        .arg("-u")
-        .output()
-        .context("starting id")?;
-    Ok(output.stdout.starts_with(b"0\n"))
-}
-
-fn fetch_tools(tools: &Path) -> Result<()> {
-    let debs = tools.with_extension("debs");
-    std::fs::create_dir_all(&debs)?;
-    build::run(
-        Command::new("apt-get")
-            .args(["-q", "download"])
-            .args(TOOLS)
-            .current_dir(&debs),
-    )
-    .context("Debian's archive does not give the tools")?;
-    for entry in debs.read_dir()? {
-        build::run(
-            Command::new("dpkg-deb")
-                .arg("-x")
-                .arg(entry?.path())
-                .arg(tools),
-        )?;
-    }
-    Ok(())
-}
-
-fn debootstrap(tools: &Path, base: &Path) -> Result<()> {
-    let new: PathBuf = base.with_extension("new");
-    if new.exists() {
-        std::fs::remove_dir_all(&new)?;
-    }
-    build::run(
-        Command::new(tools.join("usr/sbin/debootstrap"))
-            .env("DEBOOTSTRAP_DIR", tools.join("usr/share/debootstrap"))
-            .args([
-                "--variant=minbase",
-                "--include=systemd,systemd-sysv,dbus",
-                SUITE,
-            ])
-            .arg(&new)
-            .arg(ARCHIVE)
-            .stdout(Stdio::null()),
-    )
-    .context("Debian's archive does not give a base system")?;
-    std::fs::rename(&new, base).with_context(|| format!("naming {}", base.display()))
+    debian::system(&tools, &folder.join("base"), &BASE)
 }

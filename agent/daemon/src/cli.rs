@@ -15,8 +15,10 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::watch;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::prelude::*;
 
 /// Longest token text; what is longer is none.
 const TOKEN_BYTES_MAX: u64 = 8192;
@@ -96,6 +98,8 @@ pub(crate) fn is_parse_child() -> bool {
         .is_some_and(|verb| verb == ringward_agent_os::parse::VERB)
 }
 
+/// By then the first session stands and every collector has looked around once.
+const STARTED: Duration = Duration::from_secs(15);
 /// Something could not be read.
 const EXIT_GAPS: u8 = 3;
 /// There was nothing to go back from.
@@ -142,14 +146,18 @@ impl fmt::Display for Failure {
 
 /// Log lines where people look for them on this OS.
 pub(crate) fn log() {
-    let filter = EnvFilter::try_from_env("RINGWARD_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let asked = std::env::var("RINGWARD_LOG").ok();
+    let filter = asked
+        .and_then(|words| words.parse::<Targets>().ok())
+        .unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO));
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(machine::log_writer)
         // A line lost to a full disk must not become a panic of whoever wrote it.
         .log_internal_errors(false)
         .without_time()
-        .with_ansi(false)
+        .with_ansi(false);
+    tracing_subscriber::registry()
+        .with(lines.with_filter(filter))
         .init();
 }
 
@@ -293,8 +301,15 @@ async fn run_agent(settings: &Settings, stop: watch::Receiver<bool>) -> Result<(
             scripted::run(settings, counters, Notifier::of_service, stop).await?;
         }
         Adapter::Machine => {
-            let host = Machine::open(&settings.state_dir)?;
-            let host = Arc::new(host.with_firewall(settings.orders.nft.clone()));
+            let mut host =
+                Machine::open(&settings.state_dir)?.with_firewall(settings.orders.nft.clone());
+            host.watch(&settings.watch);
+            let host = Arc::new(host);
+            let started = Arc::clone(&host);
+            tokio::spawn(async move {
+                tokio::time::sleep(STARTED).await;
+                started.started();
+            });
             daemon::run(settings, host, counters, Notifier::of_service(), stop).await?;
         }
     }

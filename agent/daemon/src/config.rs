@@ -48,6 +48,8 @@ pub struct File {
     pub adapter: Option<Adapter>,
     /// Servers to use instead of those of the enrolment, as `host:port`.
     pub servers: Option<Vec<String>>,
+    /// Files and folders of others whose every change is told to the server.
+    pub watch: Option<Vec<PathBuf>>,
     /// The signal spool.
     #[serde(default)]
     pub spool: SpoolFile,
@@ -84,6 +86,7 @@ pub struct Merged {
     state_dir: PathBuf,
     adapter: Adapter,
     servers: Vec<String>,
+    watch: Vec<PathBuf>,
     spool_mib: u64,
     orders: OrdersFile,
     isolation: IsolationFile,
@@ -98,6 +101,8 @@ pub struct Settings {
     pub adapter: Adapter,
     /// Servers to use instead of those of the enrolment; empty = those.
     pub servers: Vec<String>,
+    /// Files and folders whose every change is told; absolute.
+    pub watch: Vec<PathBuf>,
     /// Disk for signals that wait.
     pub spool_bytes_max: u64,
     /// What this host lets itself be ordered, and how it is isolated.
@@ -129,6 +134,7 @@ impl File {
                 .unwrap_or_else(places::state_dir),
             adapter: self.adapter.unwrap_or(Adapter::Machine),
             servers: self.servers.unwrap_or_default(),
+            watch: self.watch.unwrap_or_default(),
             spool_mib: self.spool.size_mib.unwrap_or(SPOOL_MIB_DEFAULT),
             orders: self.orders,
             isolation: self.isolation,
@@ -160,10 +166,14 @@ impl Merged {
                 &format!("holds {bad:?}, which is not host:port"),
             ));
         }
+        if self.watch.len() > 64 || self.watch.iter().any(|path| !path.is_absolute()) {
+            return Err(invalid("watch", "must be at most 64 absolute paths"));
+        }
         Ok(Settings {
             state_dir,
             adapter: self.adapter,
             servers: self.servers,
+            watch: self.watch,
             spool_bytes_max: self.spool_mib * 1024 * 1024,
             orders: self.orders.validate(self.isolation)?,
         })
@@ -222,6 +232,7 @@ mod tests {
             ("adapter = 'dos'", "adapter"),
             ("[spool]\nsize = 1", "size"),
             ("[spool]\nsize_mib = 0", "spool.size_mib"),
+            ("watch = ['drivers']", "watch"),
             ("servers = ['nowhere']", "servers"),
             ("servers = ['h:0']", "servers"),
             ("servers = ['h h:1']", "servers"),

@@ -30,7 +30,6 @@ use std::time::Duration;
 use tasks::Renewed;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinHandle};
-use tokio::time::{Instant, sleep_until};
 use tonic::transport::Channel;
 
 /// Results of tasks that wait for the loop.
@@ -154,7 +153,7 @@ pub(crate) async fn stopped(stop: &mut watch::Receiver<bool>) {
 
 impl<H: Host> Agent<H> {
     async fn next(&mut self) -> Happening {
-        let timer = self.next_turn();
+        let pause = self.next_turn();
         let host = Arc::clone(&self.host);
         tokio::select! {
             biased;
@@ -162,20 +161,19 @@ impl<H: Host> Agent<H> {
             () = stopped(&mut self.stop) => Happening::Stop,
             Some(result) = self.results.recv() => Happening::Task(result),
             Some(tagged) = self.link_events.recv() => Happening::Link(tagged),
-            () = sleep_until(timer) => Happening::Timer,
+            () = host.sleep(pause) => Happening::Timer,
         }
     }
 
-    fn next_turn(&self) -> Instant {
+    fn next_turn(&self) -> Duration {
         let now = self.host.boottime();
         let machine = self.machine.next_wakeup().map_or(TURN_MAX, |at| {
             Duration::from_millis(at.since(now).0).max(TURN_MIN)
         });
-        Instant::now()
-            + machine
-                .min(TURN_MAX)
-                .min(self.notifier.next_ping())
-                .min(self.next_follow())
+        machine
+            .min(TURN_MAX)
+            .min(self.notifier.next_ping())
+            .min(self.next_follow())
     }
 
     /// Step the machine through what waits, and through what carrying out its effects brings about.
@@ -294,15 +292,15 @@ impl<H: Host> Agent<H> {
     async fn on_stop(&mut self, events: &mut VecDeque<Event>) {
         self.stopping = true;
         self.notifier.stopping();
-        let system = self.host.system_stopping().await;
-        if !system {
-            events.push_back(Event::GoingAway(Absence::UserStop));
-        }
-        events.push_back(Event::Stopping);
-        let reason = match system {
-            true => StopReason::SystemShutdown,
-            false => StopReason::UserStop,
+        let (absence, reason) = match self.host.system_stopping().await {
+            false => (Some(Absence::UserStop), StopReason::UserStop),
+            true if self.host.stays_off().await => {
+                (Some(Absence::PowerOff), StopReason::SystemShutdown)
+            }
+            true => (None, StopReason::SystemShutdown),
         };
+        events.extend(absence.map(Event::GoingAway));
+        events.push_back(Event::Stopping);
         if let Err(error) = self.host.mark_clean_stop(reason) {
             tracing::error!(error = chain(&error), "the next boot will count as unclean");
         }

@@ -166,9 +166,11 @@ fn guard(adapter: Adapter) -> Finding {
                                     ringward-guard.service"
                     .to_owned(),
             ),
-            GuardTier::Service => Ok("tier c: a unit before those of any release. What kills the \
+            GuardTier::Service => Ok(
+                "tier c: a unit before those of any release. What kills the \
                                       kernel before sysinit.target, as a module may, is not healed"
-                .to_owned()),
+                    .to_owned(),
+            ),
             GuardTier::Initramfs => Ok("tier b: in the initramfs, proven in this boot".to_owned()),
             GuardTier::BootLoader => {
                 Ok("tier a: in the boot loader, proven in this boot".to_owned())

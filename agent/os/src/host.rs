@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 /// Why the host could not do or tell something.
 #[derive(Debug, thiserror::Error)]
@@ -117,10 +118,28 @@ pub trait Host: Send + Sync + 'static {
     fn probe(&self, probe: &Probe) -> impl Future<Output = Result<(), String>> + Send;
     /// The next thing the host tells. Safe to drop and call again.
     fn next_event(&self) -> impl Future<Output = HostEvent> + Send;
+    /// Tell every change of these files and folders too.
+    fn watch(&mut self, paths: &[PathBuf]) {
+        if !paths.is_empty() {
+            tracing::warn!(
+                "this host's adapter watches no paths; `watch` in agent.toml does nothing"
+            );
+        }
+    }
+    /// The start is over: what it needed and the rest of the run does not may go.
+    fn started(&self) {}
+    /// Waits so long. Safe to drop and call again; one at a time.
+    fn sleep(&self, pause: std::time::Duration) -> impl Future<Output = ()> + Send {
+        tokio::time::sleep(pause)
+    }
     /// Whether the default gateway answers; `None` where it cannot be known.
     fn gateway_reachable(&self) -> Option<bool>;
     /// Whether the whole system is going down (then a stop of the service is no act of a person).
     fn system_stopping(&self) -> impl Future<Output = bool> + Send;
+    /// Whether a system that is going down is known to stay off; `false` where that cannot be told.
+    fn stays_off(&self) -> impl Future<Output = bool> + Send {
+        async { false }
+    }
     /// Look through the crash evidence of this host anew; what it tells comes as events.
     ///
     /// # Errors

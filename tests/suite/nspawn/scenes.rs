@@ -1,8 +1,8 @@
 //! The scenes, in the order in which they are played.
 
 use crate::machine::Machine;
-use crate::trial;
 use anyhow::{Context, Result, bail, ensure};
+use ringward_suite::trial;
 use std::time::{Duration, Instant};
 
 type Scene = fn(&mut Machine) -> Result<String>;
@@ -19,6 +19,7 @@ pub const ALL: &[(&str, Scene)] = &[
     ("the guard goes back on the third boot", guard),
     ("rescue reads the host", rescue),
     ("packages are removed and purged", purge),
+    ("rpm installs, upgrades, downgrades and erases", rpm),
 ];
 
 /// So many scenes until a host is enrolled and its agent runs.
@@ -71,6 +72,10 @@ fn enrol(machine: &mut Machine) -> Result<String> {
         r#"sed -n 's/.*"token": *"\([^"]*\)".*/\1/p' /srv/token.json | ringward-agent enroll --token-stdin && systemctl start ringward-agent"#,
     )?;
     machine.agent_says("connected", PATIENCE)?;
+    machine.wait_for("a lock of ours at logind", PATIENCE, |machine| {
+        let locks = machine.say("systemd-inhibit --list --no-pager")?;
+        Ok(locks.contains("Ringward").then_some(()))
+    })?;
     let doctor = machine.say("ringward-agent doctor || true")?;
     let guard = doctor.lines().find(|line| line.contains("guard"));
     let guard = guard.context("the doctor does not speak of the guard")?;
@@ -167,7 +172,7 @@ fn power_cut(machine: &mut Machine) -> Result<String> {
 fn guard(machine: &mut Machine) -> Result<String> {
     let state = machine.root().join(STATE);
     machine.say("systemctl stop ringward-agent")?;
-    trial::write(&state)?;
+    trial::write(&state, |_, _| Ok(()))?;
     for boot in 1..=2 {
         machine.power_cut()?;
         machine.boot()?;
@@ -218,4 +223,28 @@ fn purge(machine: &mut Machine) -> Result<String> {
     let links = machine.say("find /etc/systemd -type l -name 'ringward*'")?;
     ensure!(links.is_empty(), "left behind: {links}");
     Ok("state and settings are kept by a removal and gone after a purge".to_owned())
+}
+
+/// With Debian's rpm: what matters here are our scripts, not whose libraries are there.
+fn rpm(machine: &mut Machine) -> Result<String> {
+    let rpm = |machine: &Machine, arguments: &str| {
+        machine.say(&format!("rpm --force-debian --nodeps {arguments}"))
+    };
+    rpm(machine, "-i /srv/first/ringward-agent-*.rpm")?;
+    for unit in ["ringward-guard", "ringward-trial", "ringward-agent"] {
+        let enabled = machine.say(&format!("systemctl is-enabled {unit}"))?;
+        ensure!(enabled.trim() == "enabled", "{unit} is {enabled}");
+    }
+    machine.say("test -d /var/lib/ringward-agent && echo '# mine' >> /etc/ringward/agent.toml")?;
+    rpm(machine, "-U /srv/second/ringward-agent-*.rpm")?;
+    let second = machine.say("rpm -q ringward-agent")?;
+    machine
+        .say("grep -q '# mine' /etc/ringward/agent.toml && systemctl is-enabled ringward-agent")?;
+    rpm(machine, "-U --oldpackage /srv/first/ringward-agent-*.rpm")?;
+    machine.say("systemctl is-enabled ringward-agent")?;
+    machine.say("rpm --force-debian -e ringward-agent")?;
+    machine.say("test ! -e /usr/bin/ringward-agent && test -d /var/lib/ringward-agent")?;
+    let links = machine.say("find /etc/systemd -type l -name 'ringward*'")?;
+    ensure!(links.is_empty(), "left behind: {links}");
+    Ok(format!("{} and back, then gone", second.trim()))
 }

@@ -10,3 +10,4 @@ pub mod kills;
 pub mod lab;
 pub mod process;
 pub mod slots;
+pub mod trial;

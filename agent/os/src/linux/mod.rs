@@ -2,13 +2,16 @@
 
 pub mod child;
 mod collect;
+mod dbus;
 mod facts;
 pub mod folders;
 mod gateway;
 mod isolation;
+pub mod memory;
 mod notify;
 pub mod places;
 mod stop;
+mod timer;
 
 pub use LinuxHost as Machine;
 pub use notify::Notifier;
@@ -62,6 +65,8 @@ pub struct LinuxHost {
     boot: BootId,
     last_stop_clean: Option<bool>,
     boot_before: Option<BootId>,
+    watched: Vec<PathBuf>,
+    timer: std::sync::OnceLock<Option<timer::Timer>>,
     /// What the collectors tell; they start with the first question.
     events: tokio::sync::Mutex<Option<tokio::sync::mpsc::Receiver<HostEvent>>>,
     isolation: Isolation,
@@ -93,6 +98,8 @@ impl LinuxHost {
             boot,
             last_stop_clean,
             boot_before,
+            watched: Vec::new(),
+            timer: std::sync::OnceLock::new(),
             events: tokio::sync::Mutex::default(),
             isolation: Isolation::new(root, None, boot),
         })
@@ -108,11 +115,12 @@ impl LinuxHost {
     async fn next_collected(&self) -> HostEvent {
         let mut events = self.events.lock().await;
         let events = events.get_or_insert_with(|| {
-            collect::start(Place {
+            let place = Place {
                 root: self.root.clone(),
                 boot: self.boot,
                 boot_before: self.boot_before,
-            })
+            };
+            collect::start(place, self.watched.clone())
         });
         match events.recv().await {
             Some(event) => event,
@@ -271,6 +279,22 @@ impl Host for LinuxHost {
         }
     }
 
+    fn watch(&mut self, paths: &[PathBuf]) {
+        self.watched = paths.to_vec();
+    }
+
+    fn started(&self) {
+        memory::give_back();
+    }
+
+    async fn sleep(&self, pause: Duration) {
+        let timer = self.timer.get_or_init(|| timer::Timer::new().ok());
+        match timer {
+            Some(timer) if timer.sleep(pause).await.is_ok() => {}
+            _ => tokio::time::sleep(pause).await,
+        }
+    }
+
     fn gateway_reachable(&self) -> Option<bool> {
         gateway::reachable(Path::new("/proc/net/route"), Path::new("/proc/net/arp"))
     }
@@ -315,6 +339,21 @@ impl Host for LinuxHost {
     fn resolvers(&self) -> BTreeSet<IpAddr> {
         isolation::resolvers(Path::new("/"))
     }
+
+    async fn stays_off(&self) -> bool {
+        let jobs = ask_systemd(&["list-jobs", "--no-legend"]).await;
+        jobs.is_ok_and(|jobs| switches_off(&jobs))
+    }
+}
+
+/// Whether the jobs of a system that stops end in darkness and not in another boot.
+fn switches_off(jobs: &str) -> bool {
+    let wanted = |target: &str| {
+        jobs.lines()
+            .any(|job| job.split_whitespace().any(|word| word == target))
+    };
+    let off = wanted("poweroff.target") || wanted("halt.target");
+    off && !wanted("reboot.target") && !wanted("kexec.target")
 }
 
 #[cfg(test)]
@@ -339,6 +378,25 @@ mod tests {
     fn the_clock_with_suspend_is_never_behind_the_one_without() {
         let awake_first = awake();
         assert!(boottime().0 >= awake_first.0);
+    }
+
+    #[test]
+    fn only_a_machine_that_stays_off_announces_it() {
+        for (jobs, off) in [
+            (
+                "12 poweroff.target start waiting\n13 dbus.service stop running",
+                true,
+            ),
+            ("7 halt.target start waiting", true),
+            ("12 reboot.target start waiting", false),
+            (
+                "12 kexec.target start waiting\n13 poweroff.target stop done",
+                false,
+            ),
+            ("", false),
+        ] {
+            assert_eq!(switches_off(jobs), off, "{jobs}");
+        }
     }
 
     #[tokio::test]

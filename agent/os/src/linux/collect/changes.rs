@@ -27,6 +27,8 @@ const SETTLE: Duration = Duration::from_secs(10);
 const SETTLE_TURNS_MAX: usize = 30;
 const FILE_BYTES_MAX: u64 = 256 * 1024 * 1024;
 const NAMES_MAX: usize = 4096;
+/// Files of one folder that the settings name.
+const ASKED_FILES_MAX: usize = 512;
 
 /// A watched thing as it is now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,6 +72,26 @@ fn of_folder(path: &Path) -> Option<Fingerprint> {
     })
 }
 
+/// The files whose content counts: the usual ones, and those the settings name, in folders each file.
+fn content(asked: &[PathBuf]) -> Vec<PathBuf> {
+    let mut files: Vec<PathBuf> = WATCHED.map(PathBuf::from).into();
+    for path in asked {
+        match path.read_dir() {
+            Ok(entries) => {
+                let mut names: Vec<PathBuf> = entries
+                    .take(NAMES_MAX)
+                    .filter_map(|entry| Some(entry.ok()?.path()))
+                    .filter(|path| path.symlink_metadata().is_ok_and(|meta| meta.is_file()))
+                    .collect();
+                names.sort();
+                files.extend(names.into_iter().take(ASKED_FILES_MAX));
+            }
+            Err(_) => files.push(path.clone()),
+        }
+    }
+    files
+}
+
 /// Everything that is there, by path.
 fn look(files: &[PathBuf], folders: &[PathBuf]) -> BTreeMap<String, Fingerprint> {
     let files = files.iter().map(|path| (path, of_file(path)));
@@ -105,21 +127,29 @@ fn draft(teller: &Teller, path: &str, print: &Fingerprint) -> SignalDraft {
     }
 }
 
-pub(super) async fn watch(place: Place, teller: Teller) {
-    let (files, folders) = (WATCHED.map(PathBuf::from), LISTED.map(PathBuf::from));
+pub(super) async fn watch(place: Place, watched: Vec<PathBuf>, teller: Teller) {
+    let folders = LISTED.map(PathBuf::from);
     let mut seen = Seen::open(&place.root, "changes-seen");
     let Ok(watcher) = Watcher::new() else {
         teller.lacks("sight of changes", "no inotify").await;
         return;
     };
-    let above = files.iter().filter_map(|path| path.parent());
-    let places: BTreeSet<&Path> = above.chain(folders.iter().map(PathBuf::as_path)).collect();
+    let above = WATCHED.iter().filter_map(|path| Path::new(path).parent());
+    // A file is replaced by renaming another one over it: its folder tells, and a folder tells itself.
+    let asked = place
+        .watched
+        .iter()
+        .flat_map(|path| [Some(path.as_path()), path.parent()]);
+    let places: BTreeSet<&Path> = above
+        .chain(folders.iter().map(PathBuf::as_path))
+        .chain(asked.flatten())
+        .collect();
     for folder in places {
         // Not there: another distribution's database.
         let _ = watcher.add(folder);
     }
     loop {
-        let now = look(&files, &folders);
+        let now = look(&content(&watched), &folders);
         if !seen.is_first() {
             for (path, print) in changed(&now, &seen) {
                 if !teller.tell(draft(&teller, &path, &print)).await {
@@ -143,6 +173,21 @@ pub(super) async fn watch(place: Place, teller: Teller) {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn a_new_file_in_a_folder_the_settings_name_is_told_by_its_own_name() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("content");
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::write(folder.join("C-290.sys"), "good").unwrap();
+        let asked = [folder.clone()];
+        let mut seen = Seen::open(root.path(), "seen");
+        seen.keep(lines(&look(&content(&asked), &[])));
+        std::fs::write(folder.join("C-291.sys"), "bad").unwrap();
+        let new = changed(&look(&content(&asked), &[]), &seen);
+        let paths: Vec<&str> = new.iter().map(|(path, _)| path.as_str()).collect();
+        assert_eq!(paths, [folder.join("C-291.sys").display().to_string()]);
+    }
 
     #[test]
     fn a_change_while_the_agent_was_down_is_seen_at_its_start() {

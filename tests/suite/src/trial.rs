@@ -8,7 +8,8 @@ use ringward_domain::{
 use ringward_guard::{LedgerStore, Slots, SystemFiles};
 use std::path::Path;
 
-const PACKAGE: &str = "endpoint-shield";
+/// The package that is on trial.
+pub const PACKAGE: &str = "endpoint-shield";
 
 fn release(n: u8) -> Result<Installed> {
     Ok(Installed {
@@ -17,14 +18,18 @@ fn release(n: u8) -> Result<Installed> {
     })
 }
 
-/// 1.1 runs on trial, 1.0 lies beside it, proven.
-pub fn write(state: &Path) -> Result<()> {
+/// 1.1 runs on trial, 1.0 lies beside it, proven. `fill` adds files to the tree of 1.0 and of 1.1.
+///
+/// # Errors
+/// The state folder cannot be written.
+pub fn write(state: &Path, fill: impl Fn(&str, &Path) -> Result<()>) -> Result<()> {
     let package: PackageName = PACKAGE.parse()?;
     let slots = Slots::new(SystemFiles, state);
     for n in [0, 1] {
         let staged = state.join("staging/trial");
         std::fs::create_dir_all(&staged)?;
         std::fs::write(staged.join("version"), format!("1.{n}"))?;
+        fill(&format!("1.{n}"), &staged)?;
         slots.install_tree(&package, &release(n)?, &staged, b"")?;
     }
     slots.switch(&package, &release(1)?)?;
@@ -52,6 +57,9 @@ pub fn write(state: &Path) -> Result<()> {
 }
 
 /// The version that is current, from the tree itself.
+///
+/// # Errors
+/// Nothing is current.
 pub fn running(state: &Path) -> Result<String> {
     let path = state.join(format!("slots/{PACKAGE}/current/version"));
     std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))
