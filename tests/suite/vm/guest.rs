@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// A boot takes 25 s emulated on an idle machine; this is for a busy one.
-pub const BOOT_PATIENCE: Duration = Duration::from_secs(240);
+pub const BOOT_PATIENCE: Duration = Duration::from_secs(420);
 const COMMAND_PATIENCE: Duration = Duration::from_secs(60);
 /// Debian's own settings: a kernel that says little, and waits after a panic.
 const COMMAND_LINE: &str = "root=/dev/vda ro quiet console=ttyS0";
