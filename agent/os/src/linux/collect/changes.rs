@@ -136,8 +136,7 @@ pub(super) async fn watch(place: Place, watched: Vec<PathBuf>, teller: Teller) {
     };
     let above = WATCHED.iter().filter_map(|path| Path::new(path).parent());
     // A file is replaced by renaming another one over it: its folder tells, and a folder tells itself.
-    let asked = place
-        .watched
+    let asked = watched
         .iter()
         .flat_map(|path| [Some(path.as_path()), path.parent()]);
     let places: BTreeSet<&Path> = above
