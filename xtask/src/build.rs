@@ -43,35 +43,40 @@ pub fn binaries(names: &[&str]) -> Result<PathBuf> {
     Ok(target_dir()?.join("debug"))
 }
 
+/// Build binaries fast in running, and return the folder they are in.
+pub fn release_binaries(names: &[&str]) -> Result<PathBuf> {
+    let mut command = cargo();
+    command.args(["build", "--release", "--locked"]);
+    for name in names {
+        command.args(["--bin", name]);
+    }
+    run(&mut command)?;
+    Ok(target_dir()?.join("release"))
+}
+
 /// Programs that run on every host: small before fast.
 const ON_EVERY_HOST: [&str; 2] = ["ringward-agent", "ringward-guard"];
 
 /// Build binaries as they are shipped, and return the paths of all.
 pub fn shipped(names: &[&str]) -> Result<Vec<PathBuf>> {
-    let folder = |name: &str| match ON_EVERY_HOST.contains(&name) {
-        true => "dist",
-        false => "release",
-    };
-    for profile in ["dist", "release"] {
+    let (small, fast): (Vec<&str>, Vec<&str>) =
+        names.iter().partition(|name| ON_EVERY_HOST.contains(name));
+    let mut paths = Vec::new();
+    if !small.is_empty() {
         let mut command = cargo();
-        command.args(["build", "--locked", "--profile", profile]);
-        let wanted: Vec<&str> = names
-            .iter()
-            .copied()
-            .filter(|name| folder(name) == profile)
-            .collect();
-        for name in &wanted {
+        command.args(["build", "--locked", "--profile", "dist"]);
+        for name in &small {
             command.args(["--bin", name]);
         }
-        if !wanted.is_empty() {
-            run(&mut command)?;
-        }
+        run(&mut command)?;
+        let folder = target_dir()?.join("dist");
+        paths.extend(small.iter().map(|name| folder.join(name)));
     }
-    let target = target_dir()?;
-    let paths = names
-        .iter()
-        .map(|name| target.join(folder(name)).join(name));
-    Ok(paths.collect())
+    if !fast.is_empty() {
+        let folder = release_binaries(&fast)?;
+        paths.extend(fast.iter().map(|name| folder.join(name)));
+    }
+    Ok(paths)
 }
 
 /// Version of the workspace.
