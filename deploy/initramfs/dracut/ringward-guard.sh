@@ -10,10 +10,17 @@ ringward_guard() {
 		mkdir -p /run/ringward && echo initramfs >/run/ringward/guard-tier
 	fi
 	[ -e "$state/guard-armed" ] && [ -e "$state/ledger" ] || return 0
+	# Not by `test -w`: to root of an initramfs everything looks writable.
 	was_ro=
-	if ! [ -w "$state" ]; then
+	while read -r _ at _ options _; do
+		[ "$at" = "${NEWROOT:-/sysroot}" ] || continue
+		case ",$options," in
+		*,ro,*) was_ro=1 ;;
+		*) was_ro= ;;
+		esac
+	done </proc/mounts
+	if [ -n "$was_ro" ]; then
 		mount -o remount,rw "${NEWROOT:-/sysroot}" || return 0
-		was_ro=1
 	fi
 	"$guard" --root "$state" --boot-id-file /proc/sys/kernel/random/boot_id --initramfs >/dev/kmsg 2>&1
 	[ -z "$was_ro" ] || mount -o remount,ro "${NEWROOT:-/sysroot}"
