@@ -8,6 +8,7 @@ mod dashboard;
 mod debian;
 mod demo;
 mod dist;
+mod dist_msi;
 mod harness;
 mod lexer;
 mod nspawn_test;
@@ -15,6 +16,7 @@ mod sim;
 mod tests;
 mod vm_test;
 mod web_test;
+mod windows;
 
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
@@ -41,7 +43,7 @@ enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
-    /// Make .deb and .rpm of agent, server and ringwardctl
+    /// Make .deb and .rpm of agent, server and ringwardctl, and the agent's .msi
     Dist(dist::Args),
     /// Build the page that the server embeds (needs Node.js and npm)
     Dashboard,
@@ -51,6 +53,10 @@ enum Verb {
     NspawnTest(nspawn_test::Args),
     /// Panic, heal, cut the power of whole Debian machines under QEMU (root, minutes)
     VmTest(vm_test::Args),
+    /// Build agent and guard for Windows, with rustup's target or Debian's compiler
+    WindowsBuild(windows::Args),
+    /// Run the tests of the Windows side under Wine
+    WindowsTest,
     /// Simulate rollouts over fleets of any size on the server's own machine (`-- --help`)
     Sim {
         /// Passed on to the simulator
@@ -91,6 +97,8 @@ fn main() -> ExitCode {
         Verb::WebTest(args) => web_test::run(&args),
         Verb::NspawnTest(args) => nspawn_test::run(&args),
         Verb::VmTest(args) => vm_test::run(&args),
+        Verb::WindowsBuild(args) => windows::run_build(&args),
+        Verb::WindowsTest => windows::run_test(),
         Verb::Sim { args } => sim::run(&args),
         Verb::FaultTest(args) => harness::run("fault-test", &args),
         Verb::CrashTest(args) => harness::crash(&args),

@@ -10,11 +10,13 @@ mod isolation;
 pub mod memory;
 mod notify;
 pub mod places;
+mod setup;
 mod stop;
 mod timer;
 
 pub use LinuxHost as Machine;
 pub use notify::Notifier;
+pub use setup::{SetUpError, purge, set_up, start};
 pub use stop::{log_writer, stop_requested, under_service_manager};
 
 use crate::collect::Place;
