@@ -49,7 +49,7 @@ fn is_address(path: &str) -> bool {
     let first = path.trim_start_matches('/').split('/').next();
     matches!(
         first,
-        Some("" | "index.html" | "rollouts" | "fleet" | "hosts" | "releases" | "audit")
+        Some("" | "index.html" | "rollouts" | "fleet" | "hosts" | "releases" | "audit" | "incidents")
     )
 }
 

@@ -1,7 +1,7 @@
 /** The admin API as the page calls it. */
 import { Code, ConnectError, createClient, type Client, type Interceptor, type Transport } from "@connectrpc/connect";
 import { createGrpcWebTransport } from "@connectrpc/connect-web";
-import { AuditService, FleetService, PolicyService, ReleaseService, RolloutService, WatchService } from "../gen/ringward/v1/admin_pb";
+import { AuditService, FleetService, PolicyService, ReleaseService, RolloutService, SuspectService, WatchService } from "../gen/ringward/v1/admin_pb";
 import { OverviewService } from "../gen/ringward/v1/overview_pb";
 
 export interface Clients {
@@ -12,6 +12,7 @@ export interface Clients {
   watch: Client<typeof WatchService>;
   overview: Client<typeof OverviewService>;
   audit: Client<typeof AuditService>;
+  suspects: Client<typeof SuspectService>;
 }
 
 /** What is learned from every answer. */
@@ -45,6 +46,7 @@ export function clients(transport: Transport): Clients {
     watch: createClient(WatchService, transport),
     overview: createClient(OverviewService, transport),
     audit: createClient(AuditService, transport),
+    suspects: createClient(SuspectService, transport),
   };
 }
 

@@ -4,6 +4,7 @@ import { Code, ConnectError, createRouterTransport, type Interceptor, type Trans
 import {
   AuditService,
   FleetService,
+  IncidentViewSchema,
   MemberKind,
   MemberViewSchema,
   OutcomeSchema,
@@ -12,6 +13,8 @@ import {
   ReleaseViewSchema,
   RolloutService,
   Standing,
+  SuspectService,
+  SuspectViewSchema,
   WatchService,
   type Act,
   type Andon,
@@ -34,6 +37,29 @@ const AUDIT = [
   { actor: "ringward", action: "rollout halt", object: "r-0000000000005ea1", reason: "2 of 3 resolved exposures failed" },
   { actor: "miguel", action: "host freeze", object: "h-00000000000000ff", reason: "needed for evidence \u202e" },
 ];
+const SUSPECT = create(SuspectViewSchema, {
+  changes: ["C-00000291*.sys sha256 9f3c20b1…", "sensor 4.2.0 → content 291", "service sensor restarted"],
+  more: 1n,
+  exposed: 22n,
+  failed: 19n,
+  others: 181n,
+  othersFailed: 0n,
+  chance: 2e-9,
+  named: true,
+  sentence: "19 of 22 hosts with C-00000291*.sys failed within 4 min; 0 of 181 without it",
+});
+const incident = (dead: Set<number>) =>
+  create(IncidentViewSchema, {
+    number: 3n,
+    openedUnixMs: BigInt(Date.now() - 190_000),
+    cause: "19 hosts failed within 4 min, where 0.1 were to be expected",
+    failed: BigInt(dead.size),
+    failedHosts: [...dead].map(idOf),
+    suspects: [SUSPECT],
+    atRisk: [30, 31, 32].map(idOf),
+    atRiskCount: 3n,
+    proposal: "roll back what they share: `ringwardctl rollouts rollback sensor@4.2.0 --reason 'incident 3'`",
+  });
 const SCENES: Scene[] = ["quiet", "halting", "disaster", "empty", "busy", "hostile"];
 
 class World {
@@ -262,6 +288,11 @@ export function mockTransport(search: URLSearchParams, interceptors: Interceptor
           ];
           return { samples, steps };
         },
+      });
+      service(SuspectService, {
+        listIncidents: () => ({ incidents: scene === "disaster" ? [incident(trouble.dead)] : [] }),
+        getIncident: () => incident(trouble.dead),
+        listSuspects: () => ({ suspects: trouble.dead.size > 0 ? [SUSPECT] : [], hosts: BigInt(world.hosts), failed: BigInt(trouble.dead.size) }),
       });
       service(AuditService, {
         head: () => ({ size: scene === "empty" ? 0n : BigInt(AUDIT.length), root: digest(77) }),

@@ -8,6 +8,7 @@ export type Route =
   | { page: "host"; id: bigint }
   | { page: "releases" }
   | { page: "audit" }
+  | { page: "incidents" }
   | { page: "nowhere"; path: string };
 
 export function route(path: string, search: URLSearchParams): Route {
@@ -26,5 +27,6 @@ export function route(path: string, search: URLSearchParams): Route {
   if (second === undefined && first === "fleet") return { page: "fleet" };
   if (second === undefined && first === "releases") return { page: "releases" };
   if (second === undefined && first === "audit") return { page: "audit" };
+  if (second === undefined && first === "incidents") return { page: "incidents" };
   return { page: "nowhere", path };
 }

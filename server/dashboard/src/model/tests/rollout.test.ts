@@ -1,7 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { AssignmentKind, RolloutState } from "../../gen/ringward/v1/types_pb";
 import { disaster, halting, quiet } from "../../mock/rollouts";
-import { cleanUpperBound, cleanWindow, forecast } from "../forecast";
 import { advice, headline, laneSentence, parts, rollbackOf, shares, totals } from "../lanes";
 import { decision, memberWhy, number } from "../words";
 
@@ -67,22 +66,4 @@ test("the decision and the reasons read as words", () => {
   expect(decision(undefined)).toBe("none yet");
   expect(number(25_100_000)).toBe("25.1 million");
   expect(number(Number.POSITIVE_INFINITY)).toBe("beyond measure");
-});
-
-describe("a forecast", () => {
-  test("follows the window's own rule", () => {
-    expect(cleanUpperBound(0)).toBe(1);
-    expect(cleanUpperBound(58)).toBeCloseTo(0.0503, 3);
-    expect(cleanWindow(0, 0, 1, 0, 10)).toBe(1);
-    expect(cleanWindow(1_000, 0, 2, 500, 40)).toBe(40);
-  });
-
-  test("is withheld where a host failed or a soak is not known", () => {
-    const soak = new Map(["canary", "early", "broad"].map((r) => [r, 900_000]));
-    expect(forecast(halting(203, NOW)[0]!, soak)).toBeUndefined();
-    expect(forecast(quiet(203, NOW)[0]!, new Map())).toBeUndefined();
-    const left = forecast(quiet(203, NOW)[0]!, soak)!;
-    expect(left % 900_000).toBe(0);
-    expect(left).toBeGreaterThan(900_000);
-  });
 });
