@@ -5,7 +5,7 @@ use ringward_agent::config::{Adapter, File, Settings};
 use ringward_agent::counters::Counters;
 use ringward_agent::rescue::RescueError;
 use ringward_agent::{
-    daemon, doctor, enroll, error_chain, identity, inspect, rescue, scripted, status,
+    daemon, doctor, enroll, error_chain, generalize, identity, inspect, rescue, scripted, status,
 };
 use ringward_agent_os::fake::ScriptedHost;
 use ringward_agent_os::machine::Notifier;
@@ -64,6 +64,13 @@ enum Verb {
         /// As JSON.
         #[arg(long)]
         json: bool,
+    },
+    /// Make this machine an image: its identity, spool and audit head go, what it runs stays.
+    ///
+    /// Stop the agent first. Each machine made of the image enrols with a token of its own.
+    Generalize {
+        #[command(flatten)]
+        place: Place,
     },
     /// Look for what stands in this agent's way; exit status 1 where something does.
     Doctor {
@@ -227,6 +234,11 @@ pub(crate) async fn run(cli: Cli) -> Result<ExitCode, Failure> {
                 true => println!("{}", serde_json::to_string_pretty(&status)?),
                 false => print!("{status}"),
             }
+            Ok(ExitCode::SUCCESS)
+        }
+        Verb::Generalize { place } => {
+            generalize::generalize(&place.settings()?.state_dir)?;
+            println!("this machine is an image now; enrol each copy with `ringward-agent enroll`");
             Ok(ExitCode::SUCCESS)
         }
         Verb::Doctor { place } => {

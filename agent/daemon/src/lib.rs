@@ -12,6 +12,7 @@ pub mod daemon;
 pub mod doctor;
 pub mod enroll;
 pub mod fleet;
+pub mod generalize;
 pub mod identity;
 pub mod inspect;
 mod link;

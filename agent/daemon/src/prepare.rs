@@ -9,6 +9,7 @@ pub use unpack::{UnpackError, unpack};
 pub use verify::{Refused, Wanted, artefact, key_id, verify};
 
 use crate::identity::{self, IdentityError};
+use crate::link::chain;
 use fetch::FetchError;
 use ring::digest;
 use ringward_agent_core::event::PrepareFailure;
@@ -18,6 +19,7 @@ use ringward_domain::manifest::{Artefact, Envelope, Manifest, ReleaseRoot};
 use ringward_domain::observed::{PrepareError, RefuseWhy};
 use ringward_domain::{AssignmentKind, PackageName, ReleaseDigest, Sha256, Version};
 use ringward_guard::{GuardError, Slots, SystemFiles};
+use ringward_wire::roots::follow_all;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -110,7 +112,8 @@ pub(crate) fn kept_manifest(
 
 impl Workshop {
     /// Make the release ready; ready already is done at once.
-    pub(crate) async fn prepare(&self, order: &Order) -> Result<Manifest, NotReady> {
+    pub(crate) async fn prepare(mut self, order: &Order) -> Result<Manifest, NotReady> {
+        self.follow_roots().await;
         let slots = Slots::new(SystemFiles, &self.state_dir);
         let on_disk = slots.has(&order.package, &order.release)?;
         let kept = kept_manifest(&slots, &order.package, &order.release).filter(|_| on_disk);
@@ -139,6 +142,43 @@ impl Workshop {
             .await
             .map_err(|_| NotReady::Interrupted)??;
         Ok(manifest)
+    }
+
+    /// Follows the release roots as far as the server has newer ones. Whatever fails here, the root
+    /// known so far stays in force: a key that was revoked meanwhile is the loss of the server's
+    /// admins, a root that does not follow is nobody's order.
+    async fn follow_roots(&mut self) {
+        let known = match identity::release_root(&self.state_dir) {
+            Ok(known) => known,
+            Err(error) => return tracing::error!(error = chain(&error), "the release root"),
+        };
+        self.root.clone_from(&known);
+        let (Some(mut root), Some(channel)) = (known, self.channel.clone()) else {
+            return;
+        };
+        loop {
+            let newer = match fetch::roots(channel.clone(), root.version).await {
+                Ok(newer) if !newer.is_empty() => newer,
+                Ok(_) => return,
+                Err(error) => return tracing::warn!(error = chain(&error), "no newer keys"),
+            };
+            let (next, refused) = follow_all(&root, &newer);
+            if next.version > root.version {
+                // On disk first: what was followed is never gone back from.
+                if let Err(error) = identity::keep_release_root(&self.state_dir, &next) {
+                    return tracing::error!(error = chain(&error), "newer keys are not kept");
+                }
+                tracing::info!(version = next.version, "newer keys sign releases");
+                self.root = Some(next.clone());
+            }
+            if let Some(error) = refused {
+                return tracing::error!(%error, "a release root of the server is not followed");
+            }
+            if next.version == root.version {
+                return;
+            }
+            root = next;
+        }
     }
 
     fn verify(&self, envelope: &Envelope, wanted: &Wanted) -> Result<Manifest, NotReady> {

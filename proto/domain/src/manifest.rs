@@ -122,6 +122,10 @@ pub struct Envelope {
 /// What every release signature starts with, so that it can stand for nothing else.
 pub const SIGNING_CONTEXT: &[u8] = b"ringward release v1\n";
 
+/// What every signature of a release root starts with. A signed root is an [`Envelope`] whose payload
+/// is a [`ReleaseRoot`] as JSON.
+pub const ROOT_CONTEXT: &[u8] = b"ringward release root v1\n";
+
 /// One signature.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Signature {

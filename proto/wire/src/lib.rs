@@ -20,6 +20,7 @@ pub mod page;
 pub mod policy;
 pub mod release;
 pub mod report;
+pub mod roots;
 pub mod session;
 pub mod signal;
 pub mod status;

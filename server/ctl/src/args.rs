@@ -2,10 +2,12 @@
 
 mod audit;
 mod incidents;
+mod keys;
 mod labels;
 
 pub use audit::Audit;
 pub use incidents::Incidents;
+pub use keys::{Keys, Rotate};
 pub use labels::Labels;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -241,23 +243,6 @@ pub enum Tokens {
         /// Options of every order.
         #[command(flatten)]
         order: Order,
-    },
-}
-
-/// Verbs of `keys`.
-#[derive(Debug, Subcommand)]
-pub enum Keys {
-    /// Make release keys and the release root that server and hosts pin
-    Init {
-        /// Folder to write to
-        #[arg(long, default_value = "release-keys")]
-        dir: PathBuf,
-        /// How many keys
-        #[arg(long, default_value_t = 1)]
-        keys: usize,
-        /// How many of them must sign a release
-        #[arg(long, default_value_t = 1)]
-        threshold: u32,
     },
 }
 

@@ -6,7 +6,7 @@ use crate::files;
 use ring::rand::SystemRandom;
 use ring::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use ringward_domain::KeyId;
-use ringward_domain::manifest::{ReleaseRoot, SIGNING_CONTEXT, Signature};
+use ringward_domain::manifest::{ROOT_CONTEXT, ReleaseRoot, SIGNING_CONTEXT, Signature};
 use ringward_wire::token::sha256;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -89,6 +89,18 @@ impl ReleaseKey {
         Signature {
             key: self.id(),
             signature: self.pair.sign(&signed_bytes(payload)).as_ref().to_vec(),
+        }
+    }
+}
+
+impl ReleaseKey {
+    /// Signs a release root's bytes.
+    #[must_use]
+    pub fn sign_root(&self, payload: &[u8]) -> Signature {
+        let message = [ROOT_CONTEXT, payload].concat();
+        Signature {
+            key: self.id(),
+            signature: self.pair.sign(&message).as_ref().to_vec(),
         }
     }
 }

@@ -12,6 +12,7 @@ pub mod error;
 pub mod follow;
 pub mod keys;
 pub mod resolve;
+pub mod root;
 pub mod run;
 pub mod signing;
 pub mod ui;

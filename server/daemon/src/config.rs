@@ -28,9 +28,25 @@ pub struct ConfigFile {
     /// Lifetimes of what the authority issues.
     #[serde(default)]
     pub certificates: CertificatesFile,
+    /// How long things are kept.
+    #[serde(default)]
+    pub retention: RetentionFile,
     /// Bounds on what clients get.
     #[serde(default)]
     pub limits: LimitsFile,
+}
+
+/// How long things are kept. The audit log is kept for good.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RetentionFile {
+    /// Days of the server's work after which a signal goes, 0-3650; 0 keeps all.
+    pub signals_days: u32,
+}
+impl Default for RetentionFile {
+    fn default() -> Self {
+        Self { signals_days: 400 }
+    }
 }
 
 /// One listener.
@@ -200,6 +216,8 @@ pub struct Config {
     pub engine: Engine,
     /// Lifetimes.
     pub certificates: CertificatesFile,
+    /// Days of the server's work after which a signal goes; 0 keeps all.
+    pub signals_days: u32,
     /// Bounds.
     pub limits: Limits,
 }
@@ -304,6 +322,12 @@ impl Config {
                 "choose a value within",
             ));
         }
+        if file.retention.signals_days > 3650 {
+            return Err(ServerError::refused(
+                "server.toml: retention.signals_days must be 0-3650",
+                "choose a value within; 0 keeps all",
+            ));
+        }
         Ok(Self {
             data,
             agents: file.agents,
@@ -311,6 +335,7 @@ impl Config {
             dashboard: file.dashboard.map(|dashboard| dashboard.listen),
             engine: file.store.engine,
             certificates: file.certificates,
+            signals_days: file.retention.signals_days,
             limits: file.limits.try_into()?,
         })
     }
@@ -372,6 +397,7 @@ address = "ringward.example:7444"
                 "[limits]\nstream_window_bytes = 999999",
                 "stream_window_bytes",
             ),
+            ("[retention]\nsignals_days = 4000", "signals_days"),
             ("[stroe]\n", "stroe"),
         ] {
             let error = load(&format!("{SMALL}\n{extra}\n")).unwrap_err();

@@ -46,6 +46,10 @@ impl DataDir {
     pub fn release_root(&self) -> PathBuf {
         self.root.join("release-root.json")
     }
+    /// The signed roots that led to it from the first one, in order.
+    pub fn release_roots(&self) -> PathBuf {
+        self.root.join("release-roots.json")
+    }
     /// The first admin's context for `ringwardctl`.
     pub fn admin_context(&self, admin: &str) -> PathBuf {
         self.root.join(format!("{admin}.context.toml"))

@@ -1,7 +1,8 @@
 //! `ringward-server init`: everything a first start needs, made once and never overwritten.
 
 use crate::config::{
-    CertificatesFile, ConfigFile, DashboardFile, LimitsFile, ListenerFile, StoreFile, split_address,
+    CertificatesFile, ConfigFile, DashboardFile, LimitsFile, ListenerFile, RetentionFile,
+    StoreFile, split_address,
 };
 use crate::data_dir::{DataDir, create_private_dir, read_bounded, write_whole};
 use crate::error::ServerError;
@@ -126,6 +127,7 @@ pub fn init(options: &InitOptions) -> Result<Initialised, ServerError> {
         }),
         store: StoreFile::default(),
         certificates,
+        retention: RetentionFile::default(),
         limits: LimitsFile::default(),
     };
     // Last: a directory with settings is a complete one.

@@ -21,6 +21,7 @@ pub mod metrics;
 pub mod overview;
 pub mod pki;
 pub mod release_check;
+pub mod retention;
 pub mod run;
 pub mod storage;
 pub mod tokens;

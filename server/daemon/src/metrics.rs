@@ -148,6 +148,8 @@ pub struct Metrics {
     pub halt_ms: Times,
     /// Rollouts halted.
     pub halts: Counter,
+    /// Signals that were older than the policy keeps them.
+    pub signals_trimmed: Counter,
     /// Hosts enrolled.
     pub enrolled: Counter,
     /// Enrolments refused.
@@ -228,6 +230,7 @@ impl Metrics {
             ("ringward_sessions_fenced_total", "Sessions refused because two machines use the host's identity.", &self.sessions_fenced),
             ("ringward_hellos_stale_total", "Hellos refused because the host had said newer things since.", &self.hellos_stale),
             ("ringward_heard_unflushed_total", "Flushes of when hosts were heard of that failed.", &self.heard_unflushed),
+            ("ringward_signals_trimmed_total", "Signals that were older than the policy keeps them.", &self.signals_trimmed),
             ("ringward_enrolled_total", "Hosts enrolled.", &self.enrolled),
             ("ringward_enrolments_refused_total", "Enrolments refused.", &self.enrolments_refused),
             ("ringward_downloads_refused_total", "Artefact downloads refused: too many at once.", &self.downloads_refused),

@@ -6,11 +6,14 @@ use crate::pki::sha256;
 use ring::signature::{ED25519, UnparsedPublicKey};
 use ringward_domain::manifest::{Envelope, Manifest, ReleaseRoot, SIGNING_CONTEXT};
 use ringward_domain::{KeyId, ReleaseDigest, limits};
+use ringward_wire::roots::{self, RootError};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// Bytes of a release root file.
 const ROOT_BYTES_MAX: u64 = 16 * 1024;
+/// Bytes of the list of signed roots: a thousand of them.
+const CHAIN_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// Keys of a release root.
 const KEYS_MAX: usize = 16;
 /// Artefacts and probes of one manifest.
@@ -195,34 +198,83 @@ fn read_root(path: &Path) -> Result<ReleaseRoot, ServerError> {
     Ok(root)
 }
 
-/// Takes a release root from a file into the data directory. It holds public keys only. Only a person
-/// on the server's own machine can do this: a stolen admin certificate cannot change who signs.
+/// The signed roots that led to the one in force from the first one, in order.
 ///
 /// # Errors
-/// Where the file breaks a rule, or is not newer than the one in force.
+/// Where the file cannot be read.
+pub fn load_chain(data: &DataDir) -> Result<Vec<Envelope>, ServerError> {
+    let path = data.release_roots();
+    if !path.exists() {
+        return Ok(Vec::new());
+    }
+    serde_json::from_slice(&read_bounded(&path, CHAIN_BYTES_MAX)?).map_err(|error| {
+        ServerError::refused(
+            format!("{} is no list of signed roots: {error}", path.display()),
+            "restore it from a backup: without it hosts do not follow to newer keys",
+        )
+    })
+}
+
+/// Takes a release root from a file into the data directory. It holds public keys only. The first one
+/// is taken as it is; each later one must be signed by enough keys of the one before and of its own
+/// (`ringwardctl keys rotate`), so neither a stolen admin certificate nor the server's machine alone
+/// changes who signs.
+///
+/// # Errors
+/// Where the file breaks a rule, or does not follow the root in force.
 pub fn trust_root(data: &DataDir, file: &Path) -> Result<ReleaseRoot, ServerError> {
-    let root = read_root(file)?;
-    if let Some(current) = load_root(data)? {
-        if current == root {
-            return Ok(root);
+    let bytes = read_bounded(file, ROOT_BYTES_MAX * 16)?;
+    let (root, signed) = match serde_json::from_slice::<Envelope>(&bytes) {
+        Ok(signed) => (follow(data, &signed, file)?, Some(signed)),
+        Err(_) => (read_root(file)?, None),
+    };
+    match (load_root(data)?, signed) {
+        (Some(current), _) if current == root => return Ok(root),
+        (None, _) => {}
+        (Some(_), Some(signed)) => {
+            // First the way to it, then the root itself: hosts that ask in between find both.
+            let mut chain = load_chain(data)?;
+            chain.retain(|known| known.payload != signed.payload);
+            chain.push(signed);
+            write_json(&data.release_roots(), &chain)?;
         }
-        if root.version <= current.version {
+        (Some(current), None) => {
             return Err(ServerError::refused(
                 format!(
-                    "{} is version {} but version {} is in force",
+                    "{} is not signed, and version {} is in force",
                     file.display(),
-                    root.version,
                     current.version
                 ),
-                "a change of keys raises the version: write it with a higher one",
+                "make the change with `ringwardctl keys rotate`: hosts follow only what enough of \
+                 the keys before signed",
             ));
         }
     }
-    let text = serde_json::to_vec_pretty(&root).map_err(|error| ServerError::Inconsistent {
-        what: format!("the release root cannot be written as JSON: {error}"),
-    })?;
-    write_whole(&data.release_root(), &text, 0o644)?;
+    write_json(&data.release_root(), &root)?;
     Ok(root)
+}
+
+fn follow(data: &DataDir, signed: &Envelope, file: &Path) -> Result<ReleaseRoot, ServerError> {
+    let named = |error: RootError| {
+        ServerError::refused(
+            format!("{}: {error}", file.display()),
+            "collect signatures with `ringwardctl keys sign-root`, one version after the other",
+        )
+    };
+    match load_root(data)? {
+        None => roots::read(signed).map_err(named),
+        Some(current) => match roots::read(signed).map_err(named)? {
+            same if same == current => Ok(same),
+            _ => roots::follow(&current, signed).map_err(named),
+        },
+    }
+}
+
+fn write_json<T: serde::Serialize>(path: &Path, value: &T) -> Result<(), ServerError> {
+    let text = serde_json::to_vec_pretty(value).map_err(|error| ServerError::Inconsistent {
+        what: format!("{} cannot be written as JSON: {error}", path.display()),
+    })?;
+    write_whole(path, &text, 0o644)
 }
 
 #[cfg(test)]
@@ -323,28 +375,48 @@ mod tests {
         }
     }
 
+    fn sign_root(root: &ReleaseRoot, keys: &[&Ed25519KeyPair]) -> Envelope {
+        let payload = serde_json::to_vec(root).unwrap();
+        let message = [ringward_domain::manifest::ROOT_CONTEXT, &payload].concat();
+        let signature = |key: &&Ed25519KeyPair| Signature {
+            key: KeyId(sha256(key.public_key().as_ref()).0),
+            signature: key.sign(&message).as_ref().to_vec(),
+        };
+        Envelope {
+            signatures: keys.iter().map(signature).collect(),
+            payload,
+        }
+    }
+
     #[test]
-    fn a_root_is_replaced_only_by_a_newer_one() {
+    fn a_root_is_replaced_only_by_the_next_one_signed_by_both() {
         let dir = tempfile::tempdir().unwrap();
         let data = DataDir::new(dir.path());
         let file = dir.path().join("given.json");
-        let write = |root: &ReleaseRoot| {
-            std::fs::write(&file, serde_json::to_vec(root).unwrap()).unwrap();
+        let give = |text: Vec<u8>| {
+            std::fs::write(&file, text).unwrap();
+            trust_root(&data, &file)
         };
+        let (a, b) = (key(1), key(2));
         assert!(load_root(&data).unwrap().is_none());
-        let first = root(1, &[&key(1)]);
-        write(&first);
-        trust_root(&data, &file).unwrap();
-        let other = root(1, &[&key(2)]);
-        write(&other);
-        assert!(trust_root(&data, &file).is_err());
-        let newer = ReleaseRoot {
+        let first = root(1, &[&a]);
+        give(serde_json::to_vec(&first).unwrap()).unwrap();
+        let second = ReleaseRoot {
             version: 2,
-            ..other
+            ..root(1, &[&b])
         };
-        write(&newer);
-        trust_root(&data, &file).unwrap();
-        assert_eq!(load_root(&data).unwrap(), Some(newer));
+        let unsigned = give(serde_json::to_vec(&second).unwrap()).unwrap_err();
+        assert!(unsigned.to_string().contains("keys rotate"), "{unsigned}");
+        for by in [&[&a][..], &[&b][..], &[][..]] {
+            let signed = sign_root(&second, by);
+            assert!(give(serde_json::to_vec(&signed).unwrap()).is_err());
+        }
+        assert_eq!(load_root(&data).unwrap(), Some(first));
+        let signed = serde_json::to_vec(&sign_root(&second, &[&a, &b])).unwrap();
+        give(signed.clone()).unwrap();
+        give(signed).unwrap();
+        assert_eq!(load_root(&data).unwrap(), Some(second));
+        assert_eq!(load_chain(&data).unwrap().len(), 1);
     }
 
     #[test]

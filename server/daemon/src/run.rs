@@ -3,7 +3,7 @@
 use crate::actor::{Actor, Handle, Health, Notes, Series, Start};
 use crate::api::{
     AgentApi, AuditApi, FleetApi, IdentityApi, OverviewApi, PolicyApi, ReleaseApi, RolloutApi,
-    Shared, SuspectApi, WatchApi,
+    Shared, SuspectApi, TrustApi, WatchApi,
 };
 use crate::artefacts::Artefacts;
 use crate::audit::AuditLog;
@@ -17,6 +17,7 @@ use crate::listener::{AdminPages, Listener, Serve, admin_tls, agent_tls, bind};
 use crate::metrics::Metrics;
 use crate::overview::Overview;
 use crate::pki::{Pki, Which};
+use crate::retention::Retention;
 use crate::storage::{self, CLOCK, LEASE, LEASE_TTL_MS, META};
 use crate::tokens::Tokens;
 use crate::web;
@@ -33,6 +34,7 @@ use ringward_wire::pb::policy_service_server::PolicyServiceServer;
 use ringward_wire::pb::release_service_server::ReleaseServiceServer;
 use ringward_wire::pb::rollout_service_server::RolloutServiceServer;
 use ringward_wire::pb::suspect_service_server::SuspectServiceServer;
+use ringward_wire::pb::trust_service_server::TrustServiceServer;
 use ringward_wire::pb::watch_service_server::WatchServiceServer;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -131,7 +133,7 @@ pub async fn start_on(config: Config, store: Arc<AnyStore>) -> Result<Running, S
     let admins_tls = admin_tls(&pki, &server_names(&config.admins.address)?)?;
     let shared = Arc::new(Shared {
         handle: handle.clone(),
-        tokens: Tokens::new(Arc::clone(&store), fence),
+        tokens: Tokens::new(Arc::clone(&store), fence.clone()),
         root_key_hash: pki.root_key_hash()?,
         pki,
         artefacts,
@@ -171,6 +173,13 @@ pub async fn start_on(config: Config, store: Arc<AnyStore>) -> Result<Running, S
         stop.child_token(),
     )?;
     tasks.spawn(backups);
+    let retention = Retention {
+        store: Arc::clone(&shared.store),
+        fence,
+        signals_days: config.signals_days,
+        metrics: Arc::clone(&metrics),
+    };
+    tasks.spawn(retention.run(handle.clone(), stop.child_token()));
     listener(Which::Agents, agents_tcp, agents_tls, agents);
     listener(Which::Admins, admins_tcp, admins_tls, admins);
     write_addresses(&config, &addresses)?;
@@ -317,6 +326,10 @@ fn services(shared: &Arc<Shared>, handle: &Handle) -> (Serve, Serve) {
     let (agent_bytes, admin_bytes) = (limits.agent_message_bytes, limits.admin_message_bytes);
     let agents = Routes::default().add_service(
         AgentServiceServer::new(AgentApi(Arc::clone(shared)))
+            .max_decoding_message_size(agent_bytes),
+    );
+    let agents = agents.add_service(
+        TrustServiceServer::new(TrustApi(Arc::clone(shared)))
             .max_decoding_message_size(agent_bytes),
     );
     let admins = Routes::default()

@@ -4,6 +4,8 @@ use ringward_domain::manifest::{Artefact, Envelope};
 use ringward_domain::{ReleaseDigest, Sha256};
 use ringward_wire::pb;
 use ringward_wire::pb::agent_service_client::AgentServiceClient;
+use ringward_wire::pb::trust_service_client::TrustServiceClient;
+use ringward_wire::roots::ROOTS_MAX;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -89,6 +91,31 @@ pub(super) async fn release(
     let envelope = response.into_inner().envelope;
     let envelope = envelope.ok_or_else(|| malformed("the answer holds no envelope".to_owned()))?;
     Envelope::try_from(envelope).map_err(|error| malformed(error.to_string()))
+}
+
+/// Release roots after a version, as the server has them; a server that knows of none has none.
+/// Nothing of them is believed yet.
+pub(super) async fn roots(
+    channel: Channel,
+    after_version: u64,
+) -> Result<Vec<Envelope>, FetchError> {
+    let what = "newer release roots";
+    let mut client = TrustServiceClient::new(channel);
+    let request = pb::ReleaseRootsRequest { after_version };
+    let answer = timeout(ANSWER_TIMEOUT, client.release_roots(request))
+        .await
+        .map_err(late(what))?;
+    let roots = match answer {
+        Ok(answer) => answer.into_inner().roots,
+        Err(status) if status.code() == tonic::Code::Unimplemented => Vec::new(),
+        Err(status) => return Err(server(what)(status)),
+    };
+    let read = roots.into_iter().take(ROOTS_MAX).map(Envelope::try_from);
+    read.collect::<Result<_, _>>()
+        .map_err(|error| FetchError::Malformed {
+            what: what.to_owned(),
+            why: error.to_string(),
+        })
 }
 
 /// The artefact's file, complete by its size, open for reading and writing. Its content is not

@@ -10,6 +10,7 @@ mod release;
 mod rollout;
 mod session;
 mod suspects;
+mod trust;
 mod watch;
 
 pub use agent::AgentApi;
@@ -21,6 +22,7 @@ pub use policy::PolicyApi;
 pub use release::ReleaseApi;
 pub use rollout::RolloutApi;
 pub use suspects::SuspectApi;
+pub use trust::TrustApi;
 pub use watch::WatchApi;
 
 use crate::actor::{Gone, Handle};

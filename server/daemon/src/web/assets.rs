@@ -49,7 +49,9 @@ fn is_address(path: &str) -> bool {
     let first = path.trim_start_matches('/').split('/').next();
     matches!(
         first,
-        Some("" | "index.html" | "rollouts" | "fleet" | "hosts" | "releases" | "audit" | "incidents")
+        Some(
+            "" | "index.html" | "rollouts" | "fleet" | "hosts" | "releases" | "audit" | "incidents"
+        )
     )
 }
 
