@@ -1,6 +1,6 @@
 //! The daemon on a scripted machine against a server over loopback with mutual TLS.
 
-use crate::support::{HOST, MONTH, Server, package};
+use crate::support::{HOST, MONTH, Server, next_root, package};
 use ringward_agent::config::Settings;
 use ringward_agent::counters::Counters;
 use ringward_agent::daemon::StartError;
@@ -249,6 +249,47 @@ async fn a_release_signed_by_a_strange_key_is_refused_and_nothing_is_fetched() {
         .await;
     assert_eq!(agent.version(), None);
     assert!(server.state().offsets.is_empty());
+}
+
+#[tokio::test]
+async fn a_host_follows_to_new_keys_and_believes_a_revoked_one_no_more() {
+    let server = Server::start().await;
+    let agent = start(&server, OnLethal::CrashLoop).await;
+    // Signed by the key that is to be revoked, before anybody heard of that.
+    let before = install_good(&server).await;
+    server.note(|state| state.roots = vec![next_root(2, &[2], &[1, 2])]);
+    let old_key = server.publish("1.1", &[("behaviour", "good\n"), ("more", "y")], &[1]);
+    server.want(old_key, "1.1", AssignmentKind::Install, false);
+    let refused = |release: ReleaseDigest| {
+        move |state: &crate::support::State| {
+            let preparing = state.observed.as_ref().and_then(|o| o.preparing.as_ref());
+            preparing.is_some_and(|p| {
+                p.release == release && p.state == PrepareState::Refused(RefuseWhy::Signature)
+            })
+        }
+    };
+    server.until("the old key refused", refused(old_key)).await;
+    let new_key = server.publish("1.2", &[("behaviour", "good\n"), ("more", "z")], &[2]);
+    server.want(new_key, "1.2", AssignmentKind::Install, false);
+    let committed = Some((new_key, PhaseObserved::Committed));
+    server
+        .until("1.2 committed", |state| {
+            phase(state.observed.as_ref()) == committed
+        })
+        .await;
+    let root = identity::release_root(agent.path()).unwrap().unwrap();
+    assert_eq!(root.version, 2);
+    // A root that its own keys alone signed leads nowhere, and the way back needs no key at all.
+    server.note(|state| state.roots.push(next_root(3, &[3], &[3])));
+    let stolen = server.publish("1.3", &[("behaviour", "good\n"), ("more", "!")], &[3]);
+    server.want(stolen, "1.3", AssignmentKind::Install, false);
+    server.until("the thief refused", refused(stolen)).await;
+    server.want(before, "1.0", AssignmentKind::Rollback, false);
+    let back = Some((before, PhaseObserved::Committed));
+    server
+        .until("1.0 again", |state| phase(state.observed.as_ref()) == back)
+        .await;
+    assert_eq!(identity::release_root(agent.path()).unwrap(), Some(root));
 }
 
 #[tokio::test]

@@ -13,8 +13,8 @@ use ringward_domain::desired::{Assignment, AssignmentKind, Desired};
 use ringward_domain::host::{Arch, HostState, Os};
 use ringward_domain::ids::KeyId;
 use ringward_domain::manifest::{
-    Artefact, BootNeed, Envelope, Installer, Manifest, ReleaseRoot, RevertClass, SIGNING_CONTEXT,
-    Signature,
+    Artefact, BootNeed, Envelope, Installer, Manifest, ROOT_CONTEXT, ReleaseRoot, RevertClass,
+    SIGNING_CONTEXT, Signature,
 };
 use ringward_domain::observed::Observed;
 use ringward_domain::order::OrdersDesired;
@@ -28,6 +28,7 @@ use ringward_wire::enrolment::{Certificates, EnrolRequest, Enrolled};
 use ringward_wire::merkle::{Tree, leaf};
 use ringward_wire::pb;
 use ringward_wire::pb::agent_service_server::{AgentService, AgentServiceServer};
+use ringward_wire::pb::trust_service_server::{TrustService, TrustServiceServer};
 use ringward_wire::token::{EnrolmentToken, Secret, sha256};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -59,6 +60,8 @@ pub struct State {
     pub absent: Vec<Absence>,
     pub hellos: u32,
     pub begun: u32,
+    /// Release roots after the first.
+    pub roots: Vec<Envelope>,
     /// The audit log, as its entries; fewer than one tile.
     pub audit: Vec<String>,
     /// Heads that hosts said they keep.
@@ -91,9 +94,11 @@ impl Server {
         let (give, take) = mpsc::channel::<Result<TlsIo, std::io::Error>>(16);
         tokio::spawn(accept(listener, authority.server_config(), give));
         let service = AgentServiceServer::new(server.clone());
+        let trust = TrustServiceServer::new(server.clone());
         tokio::spawn(
             tonic::transport::Server::builder()
                 .add_service(service)
+                .add_service(trust)
                 .serve_with_incoming(ReceiverStream::new(take)),
         );
         server
@@ -315,6 +320,38 @@ fn release_root() -> ReleaseRoot {
         version: 1,
         threshold: 1,
         keys: vec![Sha256(public).to_string()],
+    }
+}
+
+/// The root after another: these keys from now on, signed by those.
+pub fn next_root(version: u64, keys: &[u8], by: &[u8]) -> Envelope {
+    let public = |key: &u8| {
+        let raw: [u8; 32] = key_pair(*key).public_key().as_ref().try_into().unwrap();
+        Sha256(raw).to_string()
+    };
+    let root = ReleaseRoot {
+        version,
+        threshold: 1,
+        keys: keys.iter().map(public).collect(),
+    };
+    let payload = serde_json::to_vec(&root).unwrap();
+    let message = [ROOT_CONTEXT, &payload].concat();
+    Envelope {
+        signatures: by.iter().map(|key| sign(*key, &message)).collect(),
+        payload,
+    }
+}
+
+#[tonic::async_trait]
+impl TrustService for Server {
+    async fn release_roots(
+        &self,
+        _: Request<pb::ReleaseRootsRequest>,
+    ) -> Result<Response<pb::ReleaseRootsResponse>, Status> {
+        let roots = self.state().roots.clone();
+        Ok(Response::new(pb::ReleaseRootsResponse {
+            roots: roots.into_iter().map(Into::into).collect(),
+        }))
     }
 }
 
