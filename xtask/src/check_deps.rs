@@ -1,6 +1,6 @@
 //! `cargo xtask check-deps`: the arrows between crates, and what a pure crate must not touch.
 
-use crate::{build, lexer};
+use crate::{build, lexer, threats};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -156,6 +156,7 @@ pub fn run() -> Result<()> {
     faults.extend(reach_faults()?);
     let top = crate::root();
     faults.extend(top_level_faults(&top)?);
+    faults.extend(threats::faults(&top)?);
     let mut files = Vec::new();
     for folder in ["agent", "server", "proto", "tests", "xtask"] {
         rust_files(&top.join(folder), &mut files)?;

@@ -14,6 +14,7 @@ mod lexer;
 mod nspawn_test;
 mod sim;
 mod tests;
+mod threats;
 mod vm_test;
 mod web_test;
 mod windows;

@@ -260,7 +260,12 @@ impl Workshop {
 
 /// Verify the open file, then unpack from it, making sure that what was unpacked is what was
 /// verified.
-fn stage(file: &mut File, artefact: &Artefact, tree: &Path, part: &Path) -> Result<(), NotReady> {
+fn stage(
+    file: &mut (impl Read + Seek),
+    artefact: &Artefact,
+    tree: &Path,
+    part: &Path,
+) -> Result<(), NotReady> {
     let io = |doing: &'static str, path: &Path| {
         let path = path.to_owned();
         move |source| NotReady::Staging {
@@ -313,7 +318,7 @@ fn sha256_of(context: digest::Context) -> Sha256 {
     Sha256(out)
 }
 
-fn hash_from_start(file: &mut File) -> io::Result<Sha256> {
+fn hash_from_start(file: &mut (impl Read + Seek)) -> io::Result<Sha256> {
     file.seek(SeekFrom::Start(0))?;
     let mut hashing = Hashing {
         inner: file,
@@ -322,3 +327,6 @@ fn hash_from_start(file: &mut File) -> io::Result<Sha256> {
     io::copy(&mut hashing, &mut io::sink())?;
     Ok(sha256_of(hashing.context))
 }
+
+#[cfg(test)]
+mod tests;

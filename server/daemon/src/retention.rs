@@ -64,7 +64,9 @@ impl Retention {
         if !matches!(self.store.commit(write).await?, Committed::Ok(_)) {
             return Ok(0);
         }
-        let old = now.0.saturating_sub(u64::from(self.signals_days) * DAY_MS);
+        let Some(old) = now.0.checked_sub(u64::from(self.signals_days) * DAY_MS) else {
+            return Ok(0); // The server itself is younger than that.
+        };
         let marks = self.store.list(MARK, None, PAGE).await?;
         let mut past: Vec<_> = marks
             .into_iter()
@@ -142,8 +144,13 @@ mod tests {
         let standing = retention(1).await;
         for n in 0..20 {
             store_signals(&standing, n + 1, 1).await;
-            standing.trim(day(0)).await.unwrap();
+            standing.trim(day(7)).await.unwrap();
         }
+        let young = retention(30).await;
+        store_signals(&young, 1, 5).await;
+        young.trim(day(0)).await.unwrap();
+        young.trim(day(29)).await.unwrap();
+        assert_eq!(stored(&young).await.len(), 5);
         assert_eq!(stored(&standing).await.len(), 20);
         let kept = retention(0).await;
         store_signals(&kept, 1, 5).await;
