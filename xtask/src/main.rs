@@ -11,6 +11,7 @@ mod dist;
 mod dist_msi;
 mod harness;
 mod lexer;
+mod netns_test;
 mod nspawn_test;
 mod sim;
 mod tests;
@@ -58,6 +59,8 @@ enum Verb {
     WindowsBuild(windows::Args),
     /// Run the tests of the Windows side under Wine
     WindowsTest,
+    /// Quarantine hosts between network namespaces, with real agents, server and packets (root)
+    NetnsTest(netns_test::Args),
     /// Simulate rollouts over fleets of any size on the server's own machine (`-- --help`)
     Sim {
         /// Passed on to the simulator
@@ -100,6 +103,7 @@ fn main() -> ExitCode {
         Verb::VmTest(args) => vm_test::run(&args),
         Verb::WindowsBuild(args) => windows::run_build(&args),
         Verb::WindowsTest => windows::run_test(),
+        Verb::NetnsTest(args) => netns_test::run(&args),
         Verb::Sim { args } => sim::run(&args),
         Verb::FaultTest(args) => harness::run("fault-test", &args),
         Verb::CrashTest(args) => harness::crash(&args),

@@ -15,6 +15,8 @@ pub struct Machine {
     nspawn: PathBuf,
     work: PathBuf,
     running: Option<Boot>,
+    /// The wire of its only network device; without one it has none.
+    bridge: Option<String>,
 }
 
 struct Boot {
@@ -40,6 +42,7 @@ impl Machine {
             nspawn: nspawn.to_owned(),
             work: work.to_owned(),
             running: None,
+            bridge: None,
         };
         machine.unmount();
         if work.exists() {
@@ -59,6 +62,11 @@ impl Machine {
             .args(["-t", "overlay", "overlay", "-o", &layers])
             .arg(work.join("root")))?;
         Ok(machine)
+    }
+
+    /// From the next boot on the container is on this bridge, or on none.
+    pub fn use_bridge(&mut self, bridge: Option<&str>) {
+        self.bridge = bridge.map(str::to_owned);
     }
 
     /// The container's root, as this system sees it.
@@ -104,12 +112,16 @@ impl Machine {
     pub fn boot(&mut self) -> Result<f64> {
         let begun = Instant::now();
         let log = File::create(self.work.join("console.log"))?;
+        let network = match &self.bridge {
+            Some(bridge) => format!("--network-bridge={bridge}"),
+            None => "--private-network".to_owned(),
+        };
         let child = Command::new(&self.nspawn)
             .args([
                 "-q",
                 "--register=no",
                 "--keep-unit",
-                "--private-network",
+                &network,
                 "--link-journal=no",
             ])
             .args(["--console=pipe", "--boot", "-M", "ringward-test", "-D"])

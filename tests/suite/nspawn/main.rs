@@ -3,6 +3,7 @@
 
 mod bench;
 mod machine;
+mod quarantine;
 mod scenes;
 
 use anyhow::Result;

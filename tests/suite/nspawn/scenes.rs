@@ -1,6 +1,7 @@
 //! The scenes, in the order in which they are played.
 
 use crate::machine::Machine;
+use crate::quarantine;
 use anyhow::{Context, Result, bail, ensure};
 use ringward_suite::trial;
 use std::time::{Duration, Instant};
@@ -18,6 +19,10 @@ pub const ALL: &[(&str, Scene)] = &[
     ("a power cut is unclean", power_cut),
     ("the guard goes back on the third boot", guard),
     ("rescue reads the host", rescue),
+    (
+        "a quarantine holds over reboots, from the first packet on",
+        quarantine::over_a_reboot,
+    ),
     ("packages are removed and purged", purge),
     ("rpm installs, upgrades, downgrades and erases", rpm),
 ];
@@ -37,7 +42,12 @@ fn install(machine: &mut Machine) -> Result<String> {
          && printf '[Service]\\nProtectKernelTunables=no\\nProtectControlGroups=no\\n' > /etc/systemd/system/ringward-agent.service.d/container.conf",
     )?;
     machine.say("dpkg -i /srv/first/*.deb")?;
-    for unit in ["ringward-guard", "ringward-agent", "ringward-server"] {
+    for unit in [
+        "ringward-guard",
+        "ringward-isolation",
+        "ringward-agent",
+        "ringward-server",
+    ] {
         let enabled = machine.say(&format!("systemctl is-enabled {unit}"))?;
         ensure!(enabled.trim() == "enabled", "{unit} is {enabled}");
     }
