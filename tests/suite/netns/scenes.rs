@@ -80,7 +80,7 @@ fn count_packets(lab: &Lab) -> Result<()> {
     let line = format!(
         "nft 'table inet seen {{ counter total {{}}; chain in {{ type filter hook prerouting priority -400; \
          icmpv6 type {{ nd-neighbor-solicit, nd-neighbor-advert }} accept; \
-         ip saddr {} counter name total; ip6 saddr {} counter name total; }} }}'",
+         ip saddr {} counter name total; ip6 saddr {} counter name total; }}; }}'",
         Node::One.v4(),
         Node::One.v6()
     );
