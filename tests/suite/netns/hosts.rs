@@ -388,7 +388,8 @@ impl Lab {
                 self.start(node)?;
             }
             if self.stage(node) != "null" && self.stage(node) != "\"open\"" {
-                self.release(node)?;
+                // Refused where the scene before released it and the host has yet to hear of it.
+                let _ = self.release(node);
             }
             self.until_open(node)?;
             self.until_online(node)?;

@@ -162,7 +162,7 @@ fn address_change(lab: &mut Lab) -> Result<String> {
     lab.until_closed(Node::One)?;
     lab.net.say(
         Node::Server,
-        "ip addr add 10.77.0.2/24 dev eth0 && ip addr del 10.77.0.1/24 dev eth0",
+        "ip addr del 10.77.0.1/24 dev eth0 && ip addr add 10.77.0.2/24 dev eth0",
     )?;
     lab.name_server(Node::One, "10.77.0.2")?;
     let moved = Instant::now();
@@ -182,7 +182,7 @@ fn address_change(lab: &mut Lab) -> Result<String> {
     });
     lab.net.say(
         Node::Server,
-        "ip addr add 10.77.0.1/24 dev eth0; ip addr del 10.77.0.2/24 dev eth0",
+        "ip addr del 10.77.0.2/24 dev eth0; ip addr add 10.77.0.1/24 dev eth0",
     )?;
     lab.name_server(Node::One, "10.77.0.1")?;
     Ok(format!("rules follow {:.1} s after the move", released?))
