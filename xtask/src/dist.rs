@@ -1,4 +1,4 @@
-//! `cargo xtask dist`: .deb and .rpm of agent (with its guard), server and ringwardctl.
+//! `cargo xtask dist`: .deb and .rpm (and, by `dist_msi`, the .msi) of agent (with its guard), server and ringwardctl.
 //!
 //! What a package holds is told once, in [`PACKAGES`]; both formats are written by libraries, so that
 //! the packages of one distribution are made on any other.
@@ -174,7 +174,17 @@ struct Content {
 
 pub fn run(args: &Args) -> Result<()> {
     crate::dashboard::run_or_say();
-    for path in make(args, &["ringward-agent", "ringward-server", "ringwardctl"])? {
+    let mut made = make(args, &["ringward-agent", "ringward-server", "ringwardctl"])?;
+    let version = args
+        .package_version
+        .clone()
+        .map_or_else(build::version, Ok)?;
+    let out = match &args.out {
+        Some(out) => out.clone(),
+        None => build::target_dir()?.join("dist"),
+    };
+    made.extend(crate::dist_msi::make_or_say(&version, &out)?);
+    for path in made {
         let size = std::fs::metadata(&path)?.len();
         println!("{} ({:.1} MB)", path.display(), size as f64 / 1e6);
     }

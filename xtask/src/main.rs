@@ -7,11 +7,13 @@ mod ci;
 mod dashboard;
 mod demo;
 mod dist;
+mod dist_msi;
 mod lexer;
 mod nspawn_test;
 mod sim;
 mod tests;
 mod web_test;
+mod windows;
 
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
@@ -38,7 +40,7 @@ enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
-    /// Make .deb and .rpm of agent, server and ringwardctl
+    /// Make .deb and .rpm of agent, server and ringwardctl, and the agent's .msi
     Dist(dist::Args),
     /// Build the page that the server embeds (needs Node.js and npm)
     Dashboard,
@@ -46,6 +48,10 @@ enum Verb {
     WebTest(web_test::Args),
     /// Install, crash-loop, power-cut and purge on a whole Debian system in a container (root)
     NspawnTest(nspawn_test::Args),
+    /// Build agent and guard for Windows, with rustup's target or Debian's compiler
+    WindowsBuild(windows::Args),
+    /// Run the tests of the Windows side under Wine
+    WindowsTest,
     /// Simulate rollouts over fleets of any size on the server's own machine (`-- --help`)
     Sim {
         /// Passed on to the simulator
@@ -77,6 +83,8 @@ fn main() -> ExitCode {
         Verb::Dashboard => dashboard::run(),
         Verb::WebTest(args) => web_test::run(&args),
         Verb::NspawnTest(args) => nspawn_test::run(&args),
+        Verb::WindowsBuild(args) => windows::run_build(&args),
+        Verb::WindowsTest => windows::run_test(),
         Verb::Sim { args } => sim::run(&args),
         Verb::Bench(Bench::Agent(args)) => bench_agent::run(&args),
         Verb::Bench(Bench::Dashboard(args)) => web_test::figures(&args),

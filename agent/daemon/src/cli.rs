@@ -4,7 +4,9 @@ use clap::{Args, Parser, Subcommand};
 use ringward_agent::config::{Adapter, File, Settings};
 use ringward_agent::counters::Counters;
 use ringward_agent::rescue::RescueError;
-use ringward_agent::{daemon, doctor, enroll, error_chain, inspect, rescue, scripted, status};
+use ringward_agent::{
+    daemon, doctor, enroll, error_chain, identity, inspect, rescue, scripted, status,
+};
 use ringward_agent_os::fake::ScriptedHost;
 use ringward_agent_os::machine::Notifier;
 use ringward_agent_os::machine::{self, Machine, places};
@@ -42,6 +44,16 @@ enum Verb {
     Run {
         #[command(flatten)]
         place: Place,
+    },
+    /// Complete an installation; the Windows installer calls it.
+    #[command(hide = cfg!(unix))]
+    Setup {
+        /// Start the agent, where this host is enrolled.
+        #[arg(long)]
+        start: bool,
+        /// Remove identity, ledger, slots and settings.
+        #[arg(long, conflicts_with = "start")]
+        purge: bool,
     },
     /// Show what this host runs and what is on trial.
     Status {
@@ -200,6 +212,7 @@ pub(crate) async fn run(cli: Cli) -> Result<ExitCode, Failure> {
             run_agent(&settings, stop).await?;
             Ok(ExitCode::SUCCESS)
         }
+        Verb::Setup { start, purge } => set_up(start, purge),
         Verb::Status { place, json } => {
             let status = status::look(&place.settings()?.state_dir);
             match json {
@@ -224,6 +237,16 @@ pub(crate) async fn run(cli: Cli) -> Result<ExitCode, Failure> {
             committed,
         } => rescue_host(&root, revert, committed),
     }
+}
+
+fn set_up(start: bool, purge: bool) -> Result<ExitCode, Failure> {
+    match (start, purge) {
+        (_, true) => machine::purge()?,
+        (true, _) if identity::exists(&places::state_dir()) => machine::start()?,
+        (true, _) => println!("not started: enrol this host first"),
+        _ => machine::set_up()?,
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn inspect_paths(paths: &[PathBuf], json: bool) -> Result<ExitCode, Failure> {

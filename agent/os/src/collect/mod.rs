@@ -48,13 +48,17 @@ impl Teller {
 
     /// Tells that the agent lacks something.
     pub(crate) async fn lacks(&self, what: &str, why: &str) -> bool {
+        self.tell(self.draft_lack(what, why)).await
+    }
+
+    /// That the agent lacks something.
+    pub(crate) fn draft_lack(&self, what: &str, why: &str) -> SignalDraft {
         tracing::warn!(why, "the agent lacks {what}");
-        self.tell(self.draft(
+        self.draft(
             SignalKind::AgentDegraded,
             format!("lacks:{what}:{}", self.boot),
             format!("the agent lacks {what}: {why}"),
-        ))
-        .await
+        )
     }
 
     /// A fact of this boot and moment.

@@ -8,10 +8,12 @@ mod gateway;
 mod isolation;
 mod notify;
 pub mod places;
+mod setup;
 mod stop;
 
 pub use LinuxHost as Machine;
 pub use notify::Notifier;
+pub use setup::{SetUpError, purge, set_up, start};
 pub use stop::{log_writer, stop_requested, under_service_manager};
 
 use crate::collect::Place;

@@ -12,12 +12,14 @@ pub mod places;
 mod power;
 mod safe_boot;
 mod service;
+mod setup;
 
 pub use WindowsHost as Machine;
 pub use log::log_writer;
 pub use notify::Notifier;
 pub use power::{awake, boottime};
 pub use service::{NAME as SERVICE, stop_requested, under_service_manager};
+pub use setup::{SetUpError, purge, set_up, start};
 
 use crate::collect::Place;
 use crate::host::{Host, HostError, HostEvent, StopReason};
