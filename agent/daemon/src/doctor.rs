@@ -7,6 +7,7 @@ use crate::link::chain;
 use crate::spool::{DiskFiles, Spool};
 use ringward_agent_os::machine;
 use ringward_domain::host::GuardTier;
+use ringward_domain::observed::PackageObserved;
 use ringward_guard::{LedgerStore, Slots, SystemFiles};
 use ringward_wire::client;
 use std::fmt;
@@ -129,9 +130,18 @@ fn audit(state_dir: &Path) -> Finding {
 fn slots(state_dir: &Path) -> Finding {
     let ledger = LedgerStore::new(SystemFiles, state_dir).read();
     let ledger = ledger.ok().flatten().unwrap_or_default().ledger;
-    let found = Slots::new(SystemFiles, state_dir).inspect(&ledger);
+    let slots = Slots::new(SystemFiles, state_dir);
+    let found = slots.inspect(&ledger);
     finding("slots", found, |packages| {
-        format!("{} packages", packages.len())
+        let is_file = |package: &PackageObserved| slots.current(&package.package).is_file();
+        match packages.iter().any(is_file) {
+            // What uses a release has to read the name there: a path through it leads nowhere.
+            true => format!(
+                "{} packages; this volume has no links: `current` is a file that names the release",
+                packages.len()
+            ),
+            false => format!("{} packages", packages.len()),
+        }
     })
 }
 
