@@ -43,6 +43,10 @@ impl Seen {
     }
 
     /// The first entry that begins so.
+    #[cfg_attr(
+        windows,
+        allow(dead_code, reason = "asked by the reader of the kernel log")
+    )]
     pub(crate) fn first_with(&self, prefix: &str) -> Option<&str> {
         self.entries
             .iter()
