@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 const SUITE: &str = "bookworm";
-const ARCHIVE: &str = "http://deb.debian.org/debian";
 
 /// What making such a folder needs of the machine.
 pub fn needs() -> Result<()> {
@@ -63,7 +62,6 @@ pub fn system(tools: &Path, to: &Path, packages: &[&str]) -> Result<()> {
             .arg(format!("--include={}", packages.join(",")))
             .arg(SUITE)
             .arg(&new)
-            .arg(ARCHIVE)
             .stdout(Stdio::null()),
     )
     .with_context(|| format!("Debian's archive does not give {}", to.display()))?;

@@ -273,7 +273,7 @@ fn places(bytes: &[u8]) -> Vec<(u64, usize, usize)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 3000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 3400, ..ProptestConfig::default() })]
 
     /// Cut the disk anywhere behind what was synced; what was synced is all there.
     #[test]

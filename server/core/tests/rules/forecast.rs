@@ -41,8 +41,13 @@ fn hosts_that_cannot_be_exposed_are_not_promised() {
     let some = rollout(&[5, 20], 10).forecast().unwrap();
     assert_eq!(some.not_counted, 15);
     assert!(some.remaining_ms.is_some());
-    let nobody = rollout(&[5, 20], 0).forecast().unwrap();
-    assert_eq!((nobody.remaining_ms, nobody.not_counted), (None, 25));
+    // Where nobody can be exposed the rollout holds, and its hold says why.
+    let nobody = rollout(&[5, 20], 0);
+    assert_eq!(
+        nobody.status().state(),
+        ringward_domain::report::RolloutState::Held
+    );
+    assert_eq!(nobody.forecast(), None);
 }
 
 #[test]

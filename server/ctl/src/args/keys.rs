@@ -56,6 +56,6 @@ pub struct Rotate {
     #[arg(long)]
     pub threshold: Option<u32>,
     /// File to write
-    #[arg(long, short, value_name = "FILE")]
+    #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
 }
