@@ -183,22 +183,7 @@ impl Machine {
         patience: Duration,
         mut ask: impl FnMut(&Self) -> Result<Option<T>>,
     ) -> Result<T> {
-        let end = Instant::now() + patience;
-        let mut why = String::new();
-        loop {
-            match ask(self) {
-                Ok(Some(answer)) => return Ok(answer),
-                Ok(None) => {}
-                Err(error) => why = format!(" ({error:#})"),
-            }
-            if Instant::now() >= end {
-                bail!(
-                    "{what} did not come about within {} s{why}",
-                    patience.as_secs()
-                );
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        ringward_suite::wait::until(what, patience, Duration::from_millis(50), || ask(self))
     }
 
     /// The agent's words of this boot.

@@ -11,3 +11,4 @@ pub mod lab;
 pub mod process;
 pub mod slots;
 pub mod trial;
+pub mod wait;

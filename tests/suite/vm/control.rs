@@ -5,7 +5,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How a guest of QEMU's user network reaches this machine.
 const HERE: &str = "10.0.2.2";
@@ -105,22 +105,7 @@ impl Control {
         patience: Duration,
         mut ask: impl FnMut(&Self) -> Result<Option<T>>,
     ) -> Result<T> {
-        let end = Instant::now() + patience;
-        let mut why = String::new();
-        loop {
-            match ask(self) {
-                Ok(Some(answer)) => return Ok(answer),
-                Ok(None) => {}
-                Err(error) => why = format!(" ({error:#})"),
-            }
-            if Instant::now() >= end {
-                bail!(
-                    "{what} did not come about within {} s{why}",
-                    patience.as_secs()
-                );
-            }
-            std::thread::sleep(Duration::from_millis(500));
-        }
+        ringward_suite::wait::until(what, patience, Duration::from_millis(500), || ask(self))
     }
 
     /// A token for one host.
