@@ -47,6 +47,8 @@ pub enum WaitWhy {
     RedundancyGroup,
     /// The host is pending approval or retired.
     NotActive,
+    /// None of its maintenance windows is open.
+    OutsideMaintenance,
 }
 
 /// How a rollout stands.
@@ -420,6 +422,7 @@ impl fmt::Display for WaitWhy {
                 f.write_str("another host of its redundancy group is in flight")
             }
             Self::NotActive => f.write_str("not an active host"),
+            Self::OutsideMaintenance => f.write_str("outside its maintenance windows"),
         }
     }
 }

@@ -49,6 +49,7 @@ impl From<WaitWhy> for pb::WaitWhy {
             WaitWhy::ServerStarting => Kind::ServerStarting,
             WaitWhy::RedundancyGroup => Kind::RedundancyGroup,
             WaitWhy::NotActive => Kind::NotActive,
+            WaitWhy::OutsideMaintenance => Kind::OutsideMaintenance,
         };
         Self {
             kind: kind as i32,
@@ -91,6 +92,7 @@ impl TryFrom<pb::WaitWhy> for WaitWhy {
             Kind::ServerStarting => Self::ServerStarting,
             Kind::RedundancyGroup => Self::RedundancyGroup,
             Kind::NotActive => Self::NotActive,
+            Kind::OutsideMaintenance => Self::OutsideMaintenance,
         })
     }
 }

@@ -71,6 +71,28 @@ impl History {
         }
     }
 
+    /// Hour by hour, oldest first.
+    #[must_use]
+    pub fn hours(&self) -> Vec<(u64, Counts)> {
+        self.hours.iter().copied().collect()
+    }
+
+    /// Goes on from what [`hours`](Self::hours) told. Hours later than `now` are left out: the fleet
+    /// clock never ran that far.
+    #[must_use]
+    pub fn from_hours(hours: Vec<(u64, Counts)>, now: Timestamp) -> Self {
+        let last = now.0 / Millis::hours(1).0;
+        let mut kept: BTreeMap<u64, Counts> = BTreeMap::new();
+        for (hour, counts) in hours.into_iter().filter(|(hour, _)| *hour <= last) {
+            if hour.saturating_add(HISTORY_HOURS) > last {
+                kept.entry(hour).or_default().add(&counts);
+            }
+        }
+        Self {
+            hours: kept.into_iter().collect(),
+        }
+    }
+
     /// All that happened in the 72 h until now.
     #[must_use]
     pub fn sum(&self, now: Timestamp) -> Counts {
@@ -321,6 +343,25 @@ mod tests {
         }
         assert!((history.sum(hour(99)).reboots - 72.0).abs() < 1e-9);
         assert!((history.sum(hour(150)).reboots - 21.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_history_goes_on_from_its_hours_and_believes_none_of_the_future() {
+        let mut history = History::default();
+        let hour = |h: u64| Timestamp(Millis::hours(h).0);
+        for h in 0..100 {
+            history.add(hour(h), &quiet(1.0, 1));
+        }
+        let again = History::from_hours(history.hours(), hour(99));
+        assert_eq!(again.sum(hour(99)), history.sum(hour(99)));
+        assert!((again.sum(hour(99)).reboots - 72.0).abs() < 1e-9);
+        let young = History::from_hours(history.hours(), hour(50));
+        assert!((young.sum(hour(50)).reboots - 23.0).abs() < 1e-9);
+        let broken = vec![(u64::MAX, quiet(f64::NAN, u64::MAX)), (5, quiet(-1.0, 0))];
+        assert_eq!(
+            History::from_hours(broken, hour(5)).sum(hour(5)),
+            Counts::default()
+        );
     }
 
     proptest! {

@@ -10,6 +10,7 @@ pub mod event;
 pub mod evidence;
 pub mod flaws;
 pub mod host;
+pub mod maintenance;
 pub mod planted;
 pub mod policy;
 pub mod record;

@@ -1,14 +1,16 @@
 //! What the server writes down, one record a thing. Unknown fields are ignored on reading, new ones
 //! have defaults, so that version N-1 reads what N wrote.
 
+use crate::baseline::Counts;
 use crate::host::HostRecord;
 use crate::release::ReleaseRecord;
 use crate::rollout::record::{CohortRecord, MemberRecord, RolloutRecord};
 use ringward_domain::command::{Action, Outcome};
 use ringward_domain::ids::{Epoch, Generation, ReleaseDigest, RequestId, RolloutId};
 use ringward_domain::incident::SuspectView;
-use ringward_domain::{HostId, Timestamp};
+use ringward_domain::{HostId, Millis, Timestamp};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// Key of a record.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -29,6 +31,8 @@ pub enum RecordKey {
     Request(RequestId),
     /// A surge of failures, by its number.
     Incident(u64),
+    /// What the control group went through in the last 72 h.
+    Background,
 }
 
 /// A record.
@@ -50,6 +54,8 @@ pub enum Record {
     Request(Box<RequestRecord>),
     /// See [`RecordKey::Incident`].
     Incident(Box<IncidentRecord>),
+    /// See [`RecordKey::Background`].
+    Background(Box<BackgroundRecord>),
 }
 
 impl Record {
@@ -65,6 +71,7 @@ impl Record {
             Self::Member(member) => RecordKey::Member(member.rollout, member.member.host),
             Self::Request(request) => RecordKey::Request(request.request),
             Self::Incident(incident) => RecordKey::Incident(incident.number),
+            Self::Background(_) => RecordKey::Background,
         }
     }
 }
@@ -119,6 +126,17 @@ pub struct IncidentRecord {
     /// The release of ours that is suspected first, or that was halted.
     #[serde(default)]
     pub release: Option<ReleaseDigest>,
+}
+
+/// The control group, written down every ten minutes: a server that restarts must not judge a release
+/// by the ceiling for a fleet that it has watched for years.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct BackgroundRecord {
+    /// Hours of the fleet clock and what happened in each, oldest first, at most 72.
+    pub hours: Vec<(u64, Counts)>,
+    /// Newest times to come back from a reboot by kind of host, oldest first, bounded.
+    #[serde(default)]
+    pub returns: BTreeMap<String, Vec<Millis>>,
 }
 
 /// A command carried out, and what it answered.

@@ -7,6 +7,8 @@ use std::collections::{BTreeMap, VecDeque};
 const SAMPLES_MAX: usize = 256;
 /// Reboots below which a kind's p99 is not known: the largest of 20 stands in for it.
 const SAMPLES_MIN: usize = 20;
+/// Of these written down a kind: a fifth more than are needed to know its p99.
+const SAMPLES_KEPT: usize = 24;
 /// Kinds told apart; hosts of further ones keep the policy's deadline.
 const KINDS_MAX: usize = 1024;
 /// A longer absence was no reboot but somebody's night.
@@ -29,6 +31,29 @@ impl Returns {
         if times.len() > SAMPLES_MAX {
             times.pop_front();
         }
+    }
+
+    /// The newest times of each kind, oldest first.
+    #[must_use]
+    pub fn newest(&self) -> BTreeMap<String, Vec<Millis>> {
+        let newest = |times: &VecDeque<Millis>| {
+            let skip = times.len().saturating_sub(SAMPLES_KEPT);
+            times.iter().skip(skip).copied().collect()
+        };
+        let kinds = self.kinds.iter();
+        kinds.map(|(kind, t)| (kind.clone(), newest(t))).collect()
+    }
+
+    /// Goes on from what [`newest`](Self::newest) told.
+    #[must_use]
+    pub fn from_newest(kinds: &BTreeMap<String, Vec<Millis>>) -> Self {
+        let mut returns = Self::default();
+        for (kind, times) in kinds {
+            for time in times {
+                returns.took(kind, *time);
+            }
+        }
+        returns
     }
 
     /// Silence after which a host of this kind does not come back: twice the 99th percentile of its
@@ -61,6 +86,21 @@ mod tests {
         returns.took("slow", Millis::mins(20));
         assert_eq!(returns.patience("slow"), Millis::mins(40));
         assert_eq!(returns.patience("other"), Millis::ZERO);
+    }
+
+    #[test]
+    fn what_was_written_down_gives_the_same_patience_when_times_did_not_change() {
+        let mut returns = Returns::default();
+        for _ in 0..100 {
+            returns.took("slow", Millis::mins(12));
+            returns.took("fast", Millis::mins(1));
+        }
+        let kept = returns.newest();
+        assert!(kept.values().all(|times| times.len() == SAMPLES_KEPT));
+        let again = Returns::from_newest(&kept);
+        for kind in ["slow", "fast", "unknown"] {
+            assert_eq!(again.patience(kind), returns.patience(kind));
+        }
     }
 
     #[test]

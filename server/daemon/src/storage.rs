@@ -23,8 +23,16 @@ const PAGE: usize = 512;
 const SETTLE_TRIES: u32 = 5;
 
 /// Kinds of the records that `Control` owns, in the order in which they are restored.
-pub const RECORD_KINDS: [&str; 8] = [
-    "control", "release", "host", "rollout", "cohort", "member", "request", "incident",
+pub const RECORD_KINDS: [&str; 9] = [
+    "control",
+    "release",
+    "host",
+    "rollout",
+    "cohort",
+    "member",
+    "request",
+    "incident",
+    "background",
 ];
 /// Kind of the fleet clock and other single values.
 pub const META: &str = "meta";
@@ -66,6 +74,7 @@ pub fn record_key(key: &RecordKey) -> Key {
         member,
         request,
         incident,
+        background,
     ] = RECORD_KINDS;
     let pair = |a: u64, b: &[u8]| [&a.to_be_bytes(), b].concat();
     let (kind, id) = match key {
@@ -77,6 +86,7 @@ pub fn record_key(key: &RecordKey) -> Key {
         RecordKey::Member(id, of) => (member, pair(id.0, &of.0.to_be_bytes())),
         RecordKey::Request(id) => (request, id.0.to_vec()),
         RecordKey::Incident(number) => (incident, number.to_be_bytes().to_vec()),
+        RecordKey::Background => (background, b"background".to_vec()),
     };
     Key { kind, id }
 }

@@ -373,6 +373,7 @@ pub fn wait_why() -> BoxedStrategy<WaitWhy> {
             ServerStarting,
             RedundancyGroup,
             NotActive,
+            OutsideMaintenance,
         ]),
         absence().prop_map(Away),
         rollout_state().prop_map(NotRunning),

@@ -5,6 +5,7 @@
 use super::Control;
 use crate::baseline::{Counts, History};
 use crate::host::Host;
+use crate::record::{BackgroundRecord, Record};
 use crate::returns::Returns;
 use crate::rollout::Status;
 use ringward_domain::host::HostState;
@@ -19,6 +20,8 @@ const DAY: Millis = Millis::hours(24);
 const MATURE_MIN: u64 = 20;
 /// Sessions that end within this time end together.
 const TOGETHER: Millis = Millis::mins(2);
+/// How often it is written down: a crash forgets so much of 72 h at most.
+const WRITE_EVERY: Millis = Millis::mins(10);
 /// Sites remembered as silent or not.
 const SITES_MAX: usize = 10_000;
 const REBOOT: Counts = Counts {
@@ -61,6 +64,8 @@ pub(super) struct Background {
     mature: u64,
     /// Whether a site went silent as a whole, known until then.
     sites: BTreeMap<String, (Timestamp, bool)>,
+    /// When it is written down next.
+    write_at: Timestamp,
 }
 
 impl Background {
@@ -76,7 +81,14 @@ impl Background {
             maturing: BTreeSet::new(),
             mature: 0,
             sites: BTreeMap::new(),
+            write_at: now + WRITE_EVERY,
         }
+    }
+
+    /// Goes on from what was written down.
+    pub(super) fn restore(&mut self, record: BackgroundRecord, now: Timestamp) {
+        self.returns = Returns::from_newest(&record.returns);
+        self.history = History::from_hours(record.hours, now);
     }
 
     pub(super) fn next_deadline(&self) -> Option<Timestamp> {
@@ -141,6 +153,19 @@ impl Control {
                 self.suspects_failed(id);
             }
         }
+    }
+
+    /// Writes the control down where it is time to.
+    pub(super) fn write_background(&mut self) {
+        if self.background.write_at > self.now {
+            return;
+        }
+        self.background.write_at = self.now + WRITE_EVERY;
+        let record = BackgroundRecord {
+            hours: self.background.history.hours(),
+            returns: self.background.returns.newest(),
+        };
+        self.out.put(Record::Background(Box::new(record)));
     }
 
     /// A host was enrolled: whoever can enrol hosts could otherwise make a control of his own, or halt

@@ -169,6 +169,7 @@ impl Control {
             Act::Replace { old, new } => self.replace(old, new),
             Act::Policy(policy) => {
                 self.policy = *policy;
+                self.maintenance_changed();
                 self.out.control = true;
                 self.refresh_all();
             }

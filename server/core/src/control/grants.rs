@@ -73,7 +73,7 @@ impl Control {
             nonce,
             boot: session.boot,
             agent_start: session.agent_start,
-            blocked: rollout.and_then(|rollout| self.blocked(host, rollout)),
+            blocked: rollout.and_then(|rollout| self.blocked_or_closed(host, rollout)),
             next_signal: session.next_signal,
             boottime: host.boottime(self.now),
         })

@@ -2,7 +2,8 @@
 //!
 //! One task owns it and calls [`Control::handle`], [`Control::command`] and
 //! [`Control::handle`]`(Event::Tick)` at [`Control::next_deadline`]. Time is the fleet clock, which
-//! never runs backwards; the wall clock is told by [`Control::wall_clock`] for display and expiry.
+//! never runs backwards; the wall clock is told by [`Control::wall_clock`] for display, expiry and
+//! maintenance windows.
 
 mod background;
 mod command;
@@ -12,6 +13,7 @@ mod holds;
 mod host_acts;
 mod identity;
 mod incident;
+mod maintenance;
 mod out;
 mod publish;
 mod readiness;
@@ -78,6 +80,8 @@ pub struct Control {
     clock_at: Timestamp,
     background: background::Background,
     incident: incident::Incident,
+    /// Which maintenance windows of the policy are open, as looked at last.
+    maintenance_open: Vec<bool>,
     out: Out,
 }
 
@@ -108,6 +112,7 @@ impl Control {
             clock_at: now,
             background: background::Background::new(now),
             incident: incident::Incident::new(now),
+            maintenance_open: Vec::new(),
             out: Out::default(),
         }
     }
@@ -147,8 +152,9 @@ impl Control {
         .min()
     }
 
-    /// Tells the wall clock: it stands in reports and decides whether a manifest has expired, and
-    /// nothing else.
+    /// Tells the wall clock: it stands in reports and decides whether a manifest has expired and
+    /// whether a maintenance window is open, and nothing else. Where it is wrong, hosts are exposed at
+    /// other times of day; never more of them, and never with less proof.
     pub fn wall_clock(&mut self, unix_ms: u64) {
         self.wall_unix_ms = unix_ms;
     }

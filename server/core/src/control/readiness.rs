@@ -65,6 +65,9 @@ impl Control {
             .filter(|p| p.rollout == rollout.id && p.release == release)
             .map(|p| p.state)
         {
+            Some(PrepareState::Ready) if !self.may_begin_now(host, rollout) => {
+                Readiness::OutsideMaintenance
+            }
             Some(PrepareState::Ready) => Readiness::Ready,
             Some(PrepareState::Retrying(_)) => Readiness::PrepareFailing,
             Some(PrepareState::Refused(why)) => Readiness::Refuses(why),

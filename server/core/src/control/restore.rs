@@ -41,7 +41,9 @@ impl Control {
             Record::Rollout(rollout) => rollout.started_at,
             Record::Member(member) => member.member.since,
             Record::Incident(incident) => incident.last_failure,
-            Record::Release(_) | Record::Cohort(_) | Record::Request(_) => Timestamp::default(),
+            Record::Release(_) | Record::Cohort(_) | Record::Request(_) | Record::Background(_) => {
+                Timestamp::default()
+            }
         });
         times.max().unwrap_or_default()
     }
@@ -80,6 +82,10 @@ impl Control {
                     parts.entry(id).or_default().members.push(record.member);
                 }
                 Record::Incident(record) => control.incident.restore(*record),
+                Record::Background(record) => {
+                    let now = control.now;
+                    control.background.restore(*record, now);
+                }
                 Record::Request(record) => {
                     control
                         .requests_by_number

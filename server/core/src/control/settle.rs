@@ -33,6 +33,8 @@ impl Control {
             self.clock_at = now + CLOCK_EVERY;
             self.out.control = true;
             self.expire_ephemeral();
+            self.look_at_maintenance();
+            self.write_background();
         }
         if clock || self.plan_at.is_some_and(|at| at <= now) {
             self.plan();

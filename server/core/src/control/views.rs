@@ -94,6 +94,7 @@ impl Control {
     pub fn rollout_view(&self, rollout: RolloutId) -> Option<RolloutView> {
         let rollout = self.rollouts.get(&rollout)?;
         let mut view = rollout.view(&|host| self.hostname(host), self.now);
+        view.notes.extend(self.maintenance_note(rollout));
         if view.state == RolloutState::Halted && view.kind == AssignmentKind::Install {
             view.proposal = self.proposal(Some(view.release));
             view.notes.extend(self.newcomers_note(rollout));

@@ -4,6 +4,7 @@
 
 mod raw;
 
+use crate::maintenance::MaintenanceWindow;
 use crate::salt::sha256;
 use crate::selector::Selector;
 use crate::window::WindowPolicy;
@@ -23,6 +24,8 @@ pub struct Policy {
     pub rings: Vec<RingPolicy>,
     /// Times, shares and caps.
     pub pace: Pace,
+    /// When hosts may begin an install; always where none binds them.
+    pub maintenance: Vec<MaintenanceWindow>,
 }
 
 /// Who belongs to one ring. The first ring that matches a host wins.
@@ -268,6 +271,17 @@ percent = 9
 [[ring]]
 name = "broad"
 percent = 90
+
+# When hosts may begin an install: without any such table always. A host under several may begin in
+# each of them. Rollbacks never wait. `days` name the day on which the window opens; it takes effect,
+# also on rollouts under way, as soon as the policy is applied.
+# [[maintenance]]
+# name = "berlin-nights"
+# selector = "site=berlin"        # every host without it
+# days = ["sat", "sun"]           # every day without it
+# from = "22:00"
+# until = "05:00"                 # of the next day, where it is not later than `from`
+# zone = "Europe/Berlin"          # UTC without it
 "#;
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The policy as written, before it is checked.
 
 use super::{HourlyCap, Pace, Policy, PolicyError, RINGS_MAX, RingPolicy};
+use crate::maintenance::{self, RawWindow};
 use crate::selector::Selector;
 use ringward_domain::{Millis, RingName};
 use serde::Deserialize;
@@ -28,6 +29,8 @@ pub(super) struct RawPolicy {
     alpha: Option<f64>,
     #[serde(default)]
     caps_per_hour: RawCaps,
+    #[serde(default)]
+    maintenance: Vec<RawWindow>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -109,6 +112,7 @@ impl RawPolicy {
             text: text.to_owned(),
             rings,
             pace,
+            maintenance: maintenance::validate(self.maintenance)?,
         })
     }
 

@@ -11,6 +11,9 @@ use ringward_domain::{Millis, Timestamp};
 
 /// A ring does not wait longer than this for a host that prepares or soaks something else.
 const PATIENCE: Millis = Millis::mins(30);
+/// Nor longer than this for a maintenance window to open: long enough for daily ones, also over a
+/// change of summer time. Hosts with rarer ones follow as stragglers.
+const MAINTENANCE_PATIENCE: Millis = Millis::hours(25);
 
 impl Rollout {
     /// When [`tick`](Self::tick) has something to do, at the earliest.
@@ -64,12 +67,12 @@ impl Rollout {
         if member.not_before > Timestamp::default() {
             return Some(member.not_before);
         }
-        let prepares = matches!(
-            member.readiness,
-            Readiness::Preparing | Readiness::OtherTrial
-        );
-        (prepares && !member.stalled && member.ring <= self.current)
-            .then(|| member.since + PATIENCE)
+        let patience = match member.readiness {
+            Readiness::Preparing | Readiness::OtherTrial => PATIENCE,
+            Readiness::OutsideMaintenance => MAINTENANCE_PATIENCE,
+            _ => return None,
+        };
+        (!member.stalled && member.ring <= self.current).then(|| member.since + patience)
     }
 
     fn due_exposed(&self, member: &Member, exposure: &Exposure) -> Option<Timestamp> {

@@ -195,6 +195,8 @@ pub enum Readiness {
     NotActive,
     /// Will not install it.
     Refuses(RefuseWhy),
+    /// Ready, but none of its maintenance windows is open.
+    OutsideMaintenance,
     /// Runs the wanted release and no attempt of this rollout is known.
     Runs,
     /// Can switch at once.
@@ -346,6 +348,7 @@ impl Readiness {
             Self::OtherTrial => WaitWhy::OtherTrial,
             Self::NotActive => WaitWhy::NotActive,
             Self::Refuses(_) => WaitWhy::PrepareFailing,
+            Self::OutsideMaintenance => WaitWhy::OutsideMaintenance,
             Self::Ready => return None,
         })
     }

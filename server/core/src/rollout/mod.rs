@@ -564,10 +564,16 @@ impl Rollout {
                 self.enter(i, now, Stage::Refused(why))
             }
             // Both are levels: a late word of an older time must not keep a host out for ever.
-            (Stage::Refused(_), Readiness::Ready | Readiness::Preparing)
+            (
+                Stage::Refused(_),
+                Readiness::Ready | Readiness::OutsideMaintenance | Readiness::Preparing,
+            )
             | (
                 Stage::AlreadyThere,
-                Readiness::Ready | Readiness::Preparing | Readiness::PrepareFailing,
+                Readiness::Ready
+                | Readiness::OutsideMaintenance
+                | Readiness::Preparing
+                | Readiness::PrepareFailing,
             ) => self.enter(i, now, Stage::Waiting),
             _ => {}
         }

@@ -121,7 +121,10 @@ impl Tally {
         let invited = member.grantable() && matches!(member.invite, Invite::Until(_));
         let soon = match member.readiness {
             Readiness::Ready => !group_busy,
-            Readiness::Preparing | Readiness::OtherTrial | Readiness::Runs => true,
+            Readiness::Preparing
+            | Readiness::OtherTrial
+            | Readiness::OutsideMaintenance
+            | Readiness::Runs => true,
             _ => false,
         };
         // A host that never managed to switch is asked again, but no ring waits for it for ever.

@@ -155,3 +155,16 @@ fn a_young_fleet_is_its_own_control() {
     tell(&mut world, 1, 1, SignalKind::KernelPanic, "truth");
     assert_eq!(world.view(rollout).verdict.control_failures, 1);
 }
+
+#[test]
+fn a_restart_does_not_forget_what_the_control_went_through() {
+    let mut world = connected(50);
+    world.until(Millis::mins(11), |_| false);
+    let good = world.publish(GOOD);
+    world.restart_server();
+    assert!(world.until(Millis::mins(1), |w| w.agents.values().all(|a| a.connected)));
+    let rollout = world.start(good);
+    // Fifty hosts for ten minutes; what came after the last write is lost.
+    let units = world.view(rollout).verdict.control_units;
+    assert!(units > 49.0 * 10.0 / (24.0 * 60.0), "{units}");
+}

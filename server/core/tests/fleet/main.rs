@@ -4,6 +4,7 @@
 mod agent;
 mod commands;
 mod incidents;
+mod maintenance;
 mod world;
 
 use agent::Fate;

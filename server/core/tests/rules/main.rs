@@ -4,4 +4,5 @@
 mod attempts;
 mod endings;
 mod forecast;
+mod maintenance;
 mod support;

@@ -214,6 +214,8 @@ export function waitWhy(why: WaitWhy | undefined): string {
       return "for another host of the same redundancy group";
     case WaitKind.NOT_ACTIVE:
       return "pending approval or retired";
+    case WaitKind.OUTSIDE_MAINTENANCE:
+      return "outside their maintenance windows";
     default:
       return `for reason ${why?.kind ?? 0} (newer than this page)`;
   }

@@ -203,6 +203,9 @@ async fn judge_bad(demo: &Demo, halted: &RolloutView) -> Result<Bad> {
     let sum = |count: fn(&ringward_domain::report::RingView) -> u64| {
         halted.rings.iter().map(count).sum::<u64>()
     };
+    let verdict = &halted.verdict;
+    let suspect = halted.suspects.first();
+    let named_release = format!("release {} {}", halted.package, halted.version);
     Ok(Bad {
         exposed: exposed.len() as u64,
         failed: sum(|ring| ring.failed + ring.reverted + ring.silent),
@@ -211,6 +214,27 @@ async fn judge_bad(demo: &Demo, halted: &RolloutView) -> Result<Bad> {
         first_window: demo.first_window,
         halted: halted.state == RolloutState::Halted,
         reason: halted.state_reason.clone(),
+        evidence: format!(
+            "{} of {} exposures failed where {} of {:.1} control units did{}; e-value {:.0}, it halts at {:.0}",
+            verdict.failed,
+            verdict.failed + verdict.confirmed,
+            verdict.control_failures,
+            verdict.control_units,
+            if verdict.assumed {
+                " (too few: a ceiling stands in)"
+            } else {
+                ""
+            },
+            verdict.e_value,
+            verdict.e_threshold,
+        ),
+        suspect: suspect.map(|s| s.sentence.clone()).unwrap_or_default(),
+        suspect_is_release: suspect.is_some_and(|s| {
+            s.changes
+                .first()
+                .is_some_and(|change| change.starts_with(&named_release))
+        }),
+        proposal: halted.proposal.clone(),
         ms_from_evidence_to_halt: halted.evidence_to_halt_ms,
     })
 }

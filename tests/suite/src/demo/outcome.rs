@@ -49,6 +49,18 @@ pub struct Bad {
     pub halted: bool,
     /// Why, with counts.
     pub reason: String,
+    /// What the evidence weighed against where it halts.
+    #[serde(skip)]
+    pub evidence: String,
+    /// Whom the server suspects, in its words; empty where nobody is named.
+    #[serde(skip)]
+    pub suspect: String,
+    /// Whether that is the lethal release.
+    #[serde(skip)]
+    pub suspect_is_release: bool,
+    /// What the server proposes to do.
+    #[serde(skip)]
+    pub proposal: String,
     /// Deciding event received to halt durable and sent.
     pub ms_from_evidence_to_halt: Option<u64>,
 }
@@ -103,6 +115,13 @@ impl Outcome {
             (
                 self.bad.silent_named >= 1,
                 "no host that went dark was exposed and named".to_owned(),
+            ),
+            (
+                self.bad.suspect_is_release,
+                format!(
+                    "the lethal release is not the first suspect: {:?}",
+                    self.bad.suspect
+                ),
             ),
             (
                 self.bad.ms_from_evidence_to_halt.is_some(),
@@ -163,6 +182,9 @@ impl Outcome {
                 if self.bad.halted { "yes" } else { "NO" }.to_owned(),
             ),
             ("because", self.bad.reason.clone()),
+            ("evidence", self.bad.evidence.clone()),
+            ("suspect", self.bad.suspect.clone()),
+            ("proposed", self.bad.proposal.clone()),
             ("deciding event to halt durable and sent", took),
             (
                 "back on 1.0",
@@ -202,6 +224,10 @@ mod tests {
                 first_window: 1,
                 halted: true,
                 reason: "2 of 2".into(),
+                evidence: "e-value 4900 of 1000".into(),
+                suspect: "release demo-app 1.1".into(),
+                suspect_is_release: true,
+                proposal: "ringwardctl rollback demo-app@1.1".into(),
                 ms_from_evidence_to_halt: Some(3),
             },
             rollback: Rollback { back_on_good: 203 },
@@ -213,12 +239,13 @@ mod tests {
     #[test]
     fn every_broken_promise_is_found() {
         assert_eq!(as_promised().faults(), Vec::<String>::new());
-        let breaks: [fn(&mut Outcome); 8] = [
+        let breaks: [fn(&mut Outcome); 9] = [
             |o| o.good.confirmed -= 1,
             |o| o.good.halted = true,
             |o| o.bad.halted = false,
             |o| o.bad.failed = 4,
             |o| o.bad.silent_scripted = 2,
+            |o| o.bad.suspect_is_release = false,
             |o| o.bad.ms_from_evidence_to_halt = None,
             |o| o.rollback.back_on_good -= 1,
             |o| o.events.stored -= 1,
