@@ -7,7 +7,7 @@ use crate::pb;
 use crate::report::{NOTES_MAX, RINGS_MAX};
 use ringward_domain::command::{Action, Command, Outcome};
 use ringward_domain::limits::{LABEL_BYTES_MAX, REASON_BYTES_MAX};
-use ringward_domain::{HostId, ReleaseDigest, RequestId, RolloutId};
+use ringward_domain::{ApprovalId, HostId, OrderId, ReleaseDigest, RequestId, RolloutId};
 
 /// Bytes of a ring policy.
 pub const POLICY_BYTES_MAX: usize = 256 * 1024;
@@ -186,6 +186,11 @@ impl From<Outcome> for pb::Outcome {
                 .take(NOTES_MAX)
                 .map(|warning| clip(warning, REASON_BYTES_MAX))
                 .collect(),
+            order: outcome.order.map(|order| order.0),
+            approval: outcome.approval.map(|(id, digest)| pb::PendingApproval {
+                id: id.0,
+                digest: digest.0.to_vec(),
+            }),
         }
     }
 }
@@ -207,6 +212,13 @@ impl TryFrom<pb::Outcome> for Outcome {
                 Ok((HostId(left.host), text("why", left.why, REASON_BYTES_MAX)?))
             })?,
             warnings: texts("warnings", outcome.warnings, NOTES_MAX, REASON_BYTES_MAX)?,
+            order: outcome.order.map(OrderId),
+            approval: outcome
+                .approval
+                .map(|a| {
+                    Ok::<_, DecodeError>((ApprovalId(a.id), id("approval.digest", &a.digest)?))
+                })
+                .transpose()?,
         })
     }
 }

@@ -5,11 +5,14 @@
 //! [`Rollout`](rollout::Rollout) is the machine of one rollout and can be driven alone.
 
 pub mod baseline;
+pub mod brakes;
 pub mod control;
 pub mod event;
 pub mod evidence;
 pub mod flaws;
 pub mod host;
+pub mod orders;
+pub mod people;
 pub mod planted;
 pub mod policy;
 pub mod record;
@@ -17,6 +20,7 @@ pub mod release;
 mod returns;
 pub mod rollout;
 pub mod salt;
+pub mod second;
 pub mod selector;
 pub mod stats;
 pub mod strata;

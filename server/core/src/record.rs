@@ -2,10 +2,15 @@
 //! have defaults, so that version N-1 reads what N wrote.
 
 use crate::host::HostRecord;
+use crate::orders::{OrderHostRecord, OrderRecord};
+use crate::people::PersonRecord;
 use crate::release::ReleaseRecord;
 use crate::rollout::record::{CohortRecord, MemberRecord, RolloutRecord};
+use crate::second::ApprovalRecord;
 use ringward_domain::command::{Action, Outcome};
-use ringward_domain::ids::{Epoch, Generation, ReleaseDigest, RequestId, RolloutId};
+use ringward_domain::ids::{
+    ApprovalId, Epoch, Generation, OrderId, ReleaseDigest, RequestId, RolloutId,
+};
 use ringward_domain::incident::SuspectView;
 use ringward_domain::{HostId, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -29,6 +34,14 @@ pub enum RecordKey {
     Request(RequestId),
     /// A surge of failures, by its number.
     Incident(u64),
+    /// A person and what they may do.
+    Person(String),
+    /// An order to hosts.
+    Order(OrderId),
+    /// A host's part in an order.
+    OrderHost(OrderId, HostId),
+    /// Something that waits, or waited, for a second person.
+    Approval(ApprovalId),
 }
 
 /// A record.
@@ -50,6 +63,14 @@ pub enum Record {
     Request(Box<RequestRecord>),
     /// See [`RecordKey::Incident`].
     Incident(Box<IncidentRecord>),
+    /// See [`RecordKey::Person`].
+    Person(Box<PersonRecord>),
+    /// See [`RecordKey::Order`].
+    Order(Box<OrderRecord>),
+    /// See [`RecordKey::OrderHost`].
+    OrderHost(Box<OrderHostRecord>),
+    /// See [`RecordKey::Approval`].
+    Approval(Box<ApprovalRecord>),
 }
 
 impl Record {
@@ -65,6 +86,10 @@ impl Record {
             Self::Member(member) => RecordKey::Member(member.rollout, member.member.host),
             Self::Request(request) => RecordKey::Request(request.request),
             Self::Incident(incident) => RecordKey::Incident(incident.number),
+            Self::Person(person) => RecordKey::Person(person.name.clone()),
+            Self::Order(order) => RecordKey::Order(order.id),
+            Self::OrderHost(part) => RecordKey::OrderHost(part.order, part.host),
+            Self::Approval(approval) => RecordKey::Approval(approval.id),
         }
     }
 }

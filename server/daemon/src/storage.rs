@@ -23,8 +23,19 @@ const PAGE: usize = 512;
 const SETTLE_TRIES: u32 = 5;
 
 /// Kinds of the records that `Control` owns, in the order in which they are restored.
-pub const RECORD_KINDS: [&str; 8] = [
-    "control", "release", "host", "rollout", "cohort", "member", "request", "incident",
+pub const RECORD_KINDS: [&str; 12] = [
+    "control",
+    "release",
+    "host",
+    "rollout",
+    "cohort",
+    "member",
+    "request",
+    "incident",
+    "person",
+    "order",
+    "order-host",
+    "approval",
 ];
 /// Kind of the fleet clock and other single values.
 pub const META: &str = "meta";
@@ -66,6 +77,10 @@ pub fn record_key(key: &RecordKey) -> Key {
         member,
         request,
         incident,
+        person,
+        order,
+        order_host,
+        approval,
     ] = RECORD_KINDS;
     let pair = |a: u64, b: &[u8]| [&a.to_be_bytes(), b].concat();
     let (kind, id) = match key {
@@ -77,6 +92,10 @@ pub fn record_key(key: &RecordKey) -> Key {
         RecordKey::Member(id, of) => (member, pair(id.0, &of.0.to_be_bytes())),
         RecordKey::Request(id) => (request, id.0.to_vec()),
         RecordKey::Incident(number) => (incident, number.to_be_bytes().to_vec()),
+        RecordKey::Person(name) => (person, name.as_bytes().to_vec()),
+        RecordKey::Order(id) => (order, id.0.to_be_bytes().to_vec()),
+        RecordKey::OrderHost(id, of) => (order_host, pair(id.0, &of.0.to_be_bytes())),
+        RecordKey::Approval(id) => (approval, id.0.to_be_bytes().to_vec()),
     };
     Key { kind, id }
 }

@@ -4,6 +4,7 @@
 //! [`Control::handle`]`(Event::Tick)` at [`Control::next_deadline`]. Time is the fleet clock, which
 //! never runs backwards; the wall clock is told by [`Control::wall_clock`] for display and expiry.
 
+mod approvals;
 mod background;
 mod command;
 mod desired;
@@ -11,8 +12,12 @@ mod grants;
 mod holds;
 mod host_acts;
 mod identity;
+mod host_rollback;
 mod incident;
+mod order_views;
+mod orders;
 mod out;
+mod people;
 mod publish;
 mod readiness;
 mod restore;
@@ -24,6 +29,7 @@ mod start;
 mod views;
 
 pub use identity::{Incarnations, NotAdmitted};
+pub use approvals::permission_of;
 pub use publish::Enrolment;
 pub use restore::RestoreError;
 
@@ -34,7 +40,9 @@ use crate::record::RequestRecord;
 use crate::release::ReleaseRecord;
 use crate::rollout::Rollout;
 use out::Out;
-use ringward_domain::ids::{Epoch, Generation, ReleaseDigest, RequestId, RolloutId};
+use ringward_domain::ids::{
+    ApprovalId, Epoch, Generation, ReleaseDigest, RequestId, RolloutId, Sha256,
+};
 use ringward_domain::{HostId, Millis, PackageName, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -78,6 +86,13 @@ pub struct Control {
     clock_at: Timestamp,
     background: background::Background,
     incident: incident::Incident,
+    orders: crate::orders::Orders,
+    people: crate::people::People,
+    approvals: BTreeMap<ApprovalId, crate::second::ApprovalRecord>,
+    /// Public keys of the certificates each name came with, since the start.
+    keys_seen: BTreeMap<String, BTreeSet<Sha256>>,
+    /// Name of the machine this server runs on; empty where unknown.
+    own_hostname: String,
     out: Out,
 }
 
@@ -108,6 +123,11 @@ impl Control {
             clock_at: now,
             background: background::Background::new(now),
             incident: incident::Incident::new(now),
+            orders: crate::orders::Orders::default(),
+            people: crate::people::People::default(),
+            approvals: BTreeMap::new(),
+            keys_seen: BTreeMap::new(),
+            own_hostname: String::new(),
             out: Out::default(),
         }
     }
@@ -151,6 +171,11 @@ impl Control {
     /// nothing else.
     pub fn wall_clock(&mut self, unix_ms: u64) {
         self.wall_unix_ms = unix_ms;
+    }
+
+    /// Tells the name of the machine that the server runs on: it is protected.
+    pub fn runs_on(&mut self, hostname: &str) {
+        hostname.clone_into(&mut self.own_hostname);
     }
 
     /// Tells how long it took from the event that decided a halt until it was durable and sent.

@@ -36,6 +36,7 @@ impl Control {
             boottime: (hello.boottime, now),
             next_signal: hello.next_signal,
             opened_at: hello.boottime,
+            accepted: hello.accepted,
             sent: None,
             signal_gap: None,
         });
@@ -63,6 +64,7 @@ impl Control {
             });
         }
         self.take_observed(id, hello.observed, true);
+        self.orders_heard(id);
         self.join_late(id);
         self.out.readiness.insert(id);
         self.out.desired.insert(id, true);
@@ -112,10 +114,14 @@ impl Control {
         match message {
             // Both are dealt with at the edge.
             ToServer::Hello(_) | ToServer::AuditKnown { .. } => {}
-            ToServer::Heartbeat(beat) => self.heartbeat(id, beat),
+            ToServer::Heartbeat(beat) => {
+                self.heartbeat(id, beat);
+                self.orders_heard(id);
+            }
             ToServer::Signals(signals) => self.signals(id, signals),
             ToServer::Observed(observed) => {
                 self.take_observed(id, *observed, false);
+                self.orders_heard(id);
                 self.out.readiness.insert(id);
                 self.out.desired.entry(id).or_insert(false);
             }
@@ -138,6 +144,7 @@ impl Control {
             return;
         };
         session.boottime = (beat.boottime, now);
+        session.accepted = beat.accepted;
         if let Some((desired, sent_at)) = &mut session.sent
             && beat.accepted < (desired.epoch, desired.generation)
             && now.since(*sent_at) >= heartbeat

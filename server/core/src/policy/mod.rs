@@ -2,8 +2,10 @@
 //!
 //! Text is parsed ([`raw`]) and then validated into [`Policy`]; nothing else is ever in force.
 
+mod loosened;
 mod raw;
 
+use crate::brakes::Brakes;
 use crate::salt::sha256;
 use crate::selector::Selector;
 use crate::window::WindowPolicy;
@@ -23,6 +25,8 @@ pub struct Policy {
     pub rings: Vec<RingPolicy>,
     /// Times, shares and caps.
     pub pace: Pace,
+    /// Caps on what takes hosts out of service.
+    pub brakes: Brakes,
 }
 
 /// Who belongs to one ring. The first ring that matches a host wins.

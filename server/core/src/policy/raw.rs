@@ -28,6 +28,8 @@ pub(super) struct RawPolicy {
     alpha: Option<f64>,
     #[serde(default)]
     caps_per_hour: RawCaps,
+    #[serde(default)]
+    brakes: super::loosened::RawBrakes,
 }
 
 #[derive(Debug, Deserialize)]
@@ -47,7 +49,10 @@ struct RawCaps {
     rollbacks_share: Option<f64>,
 }
 
-fn refuse<T>(field: impl Into<String>, why: impl Into<String>) -> Result<T, PolicyError> {
+pub(super) fn refuse<T>(
+    field: impl Into<String>,
+    why: impl Into<String>,
+) -> Result<T, PolicyError> {
     Err(PolicyError {
         field: field.into(),
         why: why.into(),
@@ -73,7 +78,12 @@ fn secs(
 }
 
 /// A number above zero, at most `most`.
-fn share(field: &str, given: Option<f64>, default: f64, most: f64) -> Result<f64, PolicyError> {
+pub(super) fn share(
+    field: &str,
+    given: Option<f64>,
+    default: f64,
+    most: f64,
+) -> Result<f64, PolicyError> {
     match given {
         None => Ok(default),
         Some(x) if x > 0.0 && x <= most => Ok(x),
@@ -104,11 +114,13 @@ impl RawPolicy {
 
     pub(super) fn validate(self, text: &str) -> Result<Policy, PolicyError> {
         let pace = self.pace()?;
+        let brakes = self.brakes.validate()?;
         let rings = rings(self.ring)?;
         Ok(Policy {
             text: text.to_owned(),
             rings,
             pace,
+            brakes,
         })
     }
 

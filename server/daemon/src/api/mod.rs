@@ -191,6 +191,8 @@ fn plain_outcome(summary: impl Into<String>) -> Outcome {
         hosts: Vec::new(),
         left_out: Vec::new(),
         warnings: Vec::new(),
+        order: None,
+        approval: None,
     }
 }
 
