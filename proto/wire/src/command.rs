@@ -21,6 +21,8 @@ pub struct Act {
     pub reason: String,
     /// Say what would happen, and do nothing.
     pub dry_run: bool,
+    /// Do it alone where two people are needed.
+    pub break_glass: bool,
 }
 
 impl Act {
@@ -46,6 +48,7 @@ impl Act {
             request: id("act.request_id", &act.request_id)?,
             reason: text("act.reason", act.reason, REASON_BYTES_MAX)?,
             dry_run: act.dry_run,
+            break_glass: act.break_glass,
         })
     }
 }
@@ -56,6 +59,7 @@ impl From<Act> for pb::Act {
             request_id: act.request.0.to_vec(),
             reason: clip(act.reason, REASON_BYTES_MAX),
             dry_run: act.dry_run,
+            break_glass: act.break_glass,
         }
     }
 }

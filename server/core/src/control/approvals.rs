@@ -49,7 +49,9 @@ pub fn permission_of(action: &Action) -> Permission {
         | Action::ApproveHost(_)
         | Action::RetireHost(_)
         | Action::Freeze(_)
-        | Action::Unfreeze(_) => Permission::Host,
+        | Action::Unfreeze(_)
+        | Action::UnfenceHost(_)
+        | Action::ReplaceHost(_) => Permission::Host,
         Action::Order(_) | Action::CancelOrder(_) => Permission::Contain,
         Action::Approve(..) | Action::Deny(_) => Permission::Approve,
         Action::ApplyPolicy(_) => Permission::Policy,
@@ -64,7 +66,9 @@ fn one_host(action: &Action) -> Option<HostId> {
         | Action::ApproveHost(host)
         | Action::RetireHost(host)
         | Action::Freeze(host)
-        | Action::Unfreeze(host) => Some(*host),
+        | Action::Unfreeze(host)
+        | Action::UnfenceHost(host)
+        | Action::ReplaceHost(host) => Some(*host),
         _ => None,
     }
 }

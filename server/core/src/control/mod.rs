@@ -11,8 +11,8 @@ mod desired;
 mod grants;
 mod holds;
 mod host_acts;
-mod identity;
 mod host_rollback;
+mod identity;
 mod incident;
 mod order_views;
 mod orders;
@@ -28,8 +28,8 @@ mod signals;
 mod start;
 mod views;
 
-pub use identity::{Incarnations, NotAdmitted};
 pub use approvals::permission_of;
+pub use identity::{Incarnations, NotAdmitted};
 pub use publish::Enrolment;
 pub use restore::RestoreError;
 

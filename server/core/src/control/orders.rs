@@ -248,8 +248,7 @@ impl Control {
 
     /// Why a host is protected.
     pub(super) fn protection(&self, host: &Host) -> Option<String> {
-        let own = !self.own_hostname.is_empty() && host.record.facts.hostname == self.own_hostname;
-        if own {
+        if self.is_own(host) {
             return Some("this server runs on it".to_owned());
         }
         let label = host.record.labels.get(PROTECTED)?;
@@ -257,6 +256,15 @@ impl Control {
             true => "by its label".to_owned(),
             false => label.clone(),
         })
+    }
+
+    /// Whether the server runs on this host, by its name; a name that several hosts carry proves
+    /// nothing.
+    fn is_own(&self, host: &Host) -> bool {
+        let named = |host: &&Host| host.record.facts.hostname == self.own_hostname;
+        !self.own_hostname.is_empty()
+            && named(&host)
+            && self.hosts.values().filter(named).take(2).count() == 1
     }
 
     pub(super) fn place(&self, host: &Host) -> Place {
