@@ -91,24 +91,18 @@ pub struct Load {
     out_of_group: BTreeMap<u64, u64>,
     out: BTreeSet<HostId>,
     isolated: BTreeSet<HostId>,
-    times: u64,
 }
 
 impl Load {
-    /// Of a fleet, with these hosts disrupted at these times and those isolated now. `times`: so many
-    /// times the caps, 1 unless somebody breaks the glass.
+    /// Of a fleet, with these hosts disrupted at these times and those isolated now.
     #[must_use]
     pub fn new(
         fleet: impl Iterator<Item = Place>,
         disrupted: impl Iterator<Item = (HostId, Timestamp, Place)>,
         isolated: impl Iterator<Item = (HostId, Place)>,
         now: Timestamp,
-        times: u64,
     ) -> Self {
-        let mut load = Self {
-            times,
-            ..Self::default()
-        };
+        let mut load = Self::default();
         for place in fleet {
             load.fleet += 1;
             *load.rings.entry(place.ring).or_default() += 1;
@@ -145,7 +139,8 @@ impl Load {
         self.leaves_group(host, place);
     }
 
-    /// Whether one more host may be disrupted now.
+    /// Whether one more host may be disrupted now, under so many times the caps (1 unless somebody
+    /// breaks the glass).
     ///
     /// # Errors
     /// The first cap in the way.
@@ -155,10 +150,10 @@ impl Load {
         host: HostId,
         place: Place,
         isolates: bool,
+        times: u64,
     ) -> Result<(), CapKind> {
         // A host that is out already costs nothing more within the hour.
         let counted = self.hour.contains(&host);
-        let times = self.times.max(1);
         if !counted && self.hour.len() as u64 >= brakes.hour.of(self.fleet) * times {
             return Err(CapKind::Hour);
         }
@@ -203,7 +198,6 @@ mod tests {
             (0..out).map(|n| (HostId(n), Timestamp(0), place)),
             std::iter::empty(),
             Timestamp(1),
-            1,
         )
     }
 
@@ -214,11 +208,11 @@ mod tests {
         for (fleet, cap) in [(5, 2), (200, 2), (300, 3), (10_000, 100)] {
             let next = HostId(1_000_000);
             assert_eq!(
-                load(fleet, cap - 1, 0).room(&brakes, next, place, true),
+                load(fleet, cap - 1, 0).room(&brakes, next, place, true, 1),
                 Ok(())
             );
             assert_eq!(
-                load(fleet, cap, 0).room(&brakes, next, place, true),
+                load(fleet, cap, 0).room(&brakes, next, place, true, 1),
                 Err(CapKind::Hour)
             );
         }
@@ -232,7 +226,7 @@ mod tests {
         let place = Place { ring: 0, group: 9 };
         let of = load(3, 1, 9);
         assert_eq!(
-            of.room(&Brakes::default(), HostId(50), place, false),
+            of.room(&Brakes::default(), HostId(50), place, false, 1),
             Err(CapKind::Group)
         );
     }
@@ -242,8 +236,8 @@ mod tests {
         let place = Place { ring: 0, group: 0 };
         let out = (0..2).map(|n| (HostId(n), Timestamp(0), place));
         let later = Timestamp(0) + HOUR;
-        let load = Load::new((0..5).map(|_| place), out, std::iter::empty(), later, 1);
+        let load = Load::new((0..5).map(|_| place), out, std::iter::empty(), later);
         let brakes = Brakes::default();
-        assert_eq!(load.room(&brakes, HostId(7), place, true), Ok(()));
+        assert_eq!(load.room(&brakes, HostId(7), place, true, 1), Ok(()));
     }
 }

@@ -66,7 +66,8 @@ pub struct Part {
     pub progress: Progress,
     /// When it was let past the caps; counts towards them for an hour, whatever comes of it.
     pub admitted: Option<Timestamp>,
-    /// The state it ordered is still wanted of the host.
+    /// What it ordered is wanted of the host now. A host without a session is let in when it is back,
+    /// so that the caps count what happens and not what was asked for.
     pub stands: bool,
     /// The rollout that carries it out (rollbacks).
     #[serde(default)]
@@ -261,6 +262,15 @@ impl Orders {
         })
     }
 
+    /// Whether an order isolates a host, or waits to.
+    #[must_use]
+    pub fn concerns_isolation(&self, host: HostId) -> bool {
+        self.of_host(host).into_iter().any(|id| {
+            self.order(id)
+                .is_some_and(|o| matches!(o.spec.kind, OrderKind::Quarantine { .. }))
+        })
+    }
+
     /// Hosts isolated by orders.
     pub fn isolated(&self) -> impl Iterator<Item = HostId> + '_ {
         let hosts = self.by_host.keys().copied();
@@ -276,10 +286,14 @@ impl Orders {
             .filter_map(|(host, part)| Some((*host, part.admitted?)))
     }
 
-    /// Parts that wait for room under a cap, in the order in which they were given.
+    /// Parts that wait to be let in, in the order in which they were given.
     #[must_use]
     pub fn waiting(&self) -> Vec<(OrderId, HostId)> {
-        let over = |part: &Part| matches!(part.progress, Progress::OverCap(_));
+        let over = |part: &Part| match part.progress {
+            Progress::OverCap(_) => true,
+            Progress::Pending => !part.stands,
+            _ => false,
+        };
         self.by_number
             .values()
             .flat_map(|id| {
@@ -301,7 +315,8 @@ impl Orders {
             let (Some(record), Some(part)) = (self.order(id), self.part(id, host)) else {
                 continue;
             };
-            let open = matches!(part.progress, Progress::Pending | Progress::Delivered);
+            let open =
+                part.stands && matches!(part.progress, Progress::Pending | Progress::Delivered);
             match &record.spec.kind {
                 OrderKind::Quarantine { allow, life } if part.stands => {
                     desired.containment = Containment::Quarantined(Box::new(Quarantine {
@@ -323,6 +338,25 @@ impl Orders {
         desired
     }
 
+    /// A host's session ended, or this server just started: what it may not have heard is let in anew
+    /// when it is back.
+    pub fn unheard(&mut self, host: HostId) {
+        for id in self.of_host(host) {
+            let disrupts = self.order(id).is_some_and(|o| o.spec.kind.disrupts());
+            self.change(id, host, |part| {
+                if disrupts && part.progress == Progress::Pending && part.rollout.is_none() {
+                    part.stands = false;
+                }
+            });
+        }
+    }
+
+    /// Hosts with parts that are not over, or whose state stands.
+    #[must_use]
+    pub fn hosts(&self) -> Vec<HostId> {
+        self.by_host.keys().copied().collect()
+    }
+
     /// Takes in what a host says: how each of its orders stands now. The same word twice, or an old
     /// one, changes nothing.
     pub fn settle(&mut self, host: HostId, heard: Heard<'_>) {
@@ -335,6 +369,10 @@ impl Orders {
             };
             let mut next = part.clone();
             settle_part(id, &kind, &mut next, heard);
+            let lasts = matches!(kind, OrderKind::Quarantine { .. } | OrderKind::Pin(_));
+            if next.progress.is_over() && !lasts {
+                next.stands = false;
+            }
             if next != part {
                 self.change(id, host, |part| *part = next);
             }
@@ -361,7 +399,7 @@ fn once(record: &OrderRecord, act: Once) -> Order {
 }
 
 fn settle_part(id: OrderId, kind: &OrderKind, part: &mut Part, heard: Heard<'_>) {
-    if part.progress == Progress::Pending && heard.accepted {
+    if part.progress == Progress::Pending && part.stands && heard.accepted {
         part.progress = Progress::Delivered;
     }
     match kind {

@@ -14,6 +14,7 @@ mod host_acts;
 mod host_rollback;
 mod identity;
 mod incident;
+mod order_caps;
 mod order_views;
 mod orders;
 mod out;

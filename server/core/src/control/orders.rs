@@ -3,13 +3,11 @@
 use super::Control;
 use super::command::{Act, Decided, conflict, not_found, said};
 use super::order_views::check_spec;
-use crate::brakes::{GLASS_TIMES, Load, Place};
 use crate::event::Notice;
 use crate::host::Host;
 use crate::orders::{Heard, OrderHostRecord, OrderRecord, Part};
 use crate::people::Scope;
 use crate::record::{Record, RecordKey};
-use crate::rollout::order::ring_of_late;
 use crate::salt::derived_id;
 use crate::selector::Selector;
 use ringward_domain::command::{Command, Outcome, Refusal};
@@ -17,7 +15,7 @@ use ringward_domain::host::HostState;
 use ringward_domain::limits::PINS_MAX;
 use ringward_domain::order::Origin;
 use ringward_domain::order_spec::{
-    CapKind, NotDone, ORDER_HOSTS_MAX, OrderKind, OrderSpec, OrderTargets, Progress,
+    NotDone, ORDER_HOSTS_MAX, OrderKind, OrderSpec, OrderTargets, Progress,
 };
 use ringward_domain::{HostId, OrderId, RequestId};
 use std::collections::BTreeSet;
@@ -221,7 +219,7 @@ impl Control {
             return Some("waits for approval".to_owned());
         }
         match &spec.kind {
-            OrderKind::Release if self.orders.isolates(id).is_none() => {
+            OrderKind::Release if !self.orders.concerns_isolation(id) => {
                 Some("is not in quarantine".to_owned())
             }
             OrderKind::Freeze if host.record.frozen => Some("is frozen already".to_owned()),
@@ -267,95 +265,21 @@ impl Control {
             && self.hosts.values().filter(named).take(2).count() == 1
     }
 
-    pub(super) fn place(&self, host: &Host) -> Place {
-        Place {
-            ring: ring_of_late(&self.policy.rings, &host.record.labels).unwrap_or(usize::MAX),
-            group: host.group(),
-        }
-    }
-
-    /// How loaded the caps are now.
-    fn load(&self, times: u64) -> Load {
-        let place = |id: HostId| self.hosts.get(&id).map(|host| self.place(host));
-        Load::new(
-            self.hosts
-                .values()
-                .filter(|host| host.record.state == HostState::Active)
-                .map(|host| self.place(host)),
-            self.orders
-                .admitted()
-                .filter_map(|(id, at)| Some((id, at, place(id)?))),
-            self.orders
-                .isolated()
-                .filter_map(|id| Some((id, place(id)?))),
-            self.now,
-            times,
-        )
-    }
-
-    /// Who goes at once and who waits under a cap; and how many would wait.
-    fn let_in(
-        &self,
-        spec: &OrderSpec,
-        chosen: &[HostId],
-        origin: Origin,
-    ) -> (Vec<(HostId, Part)>, usize) {
-        let glass = spec.over_cap && origin == Origin::BreakGlass;
-        let mut load = self.load(if glass { GLASS_TIMES } else { 1 });
-        let free = !spec.kind.disrupts() || (spec.over_cap && origin == Origin::TwoPersons);
-        let mut beyond = 0;
-        let mut parts = Vec::with_capacity(chosen.len());
-        for id in chosen {
-            let room = self.room(&mut load, spec, *id);
-            beyond += usize::from(room.is_err());
-            let progress = match room {
-                Err(cap) if !free => Progress::OverCap(cap),
-                _ => Progress::Pending,
-            };
-            parts.push((*id, self.part(spec, progress)));
-        }
-        (parts, beyond)
-    }
-
-    fn part(&self, spec: &OrderSpec, progress: Progress) -> Part {
-        let admitted = progress == Progress::Pending;
-        Part {
-            progress,
-            admitted: (admitted && spec.kind.disrupts()).then_some(self.now),
-            stands: admitted && stands(&spec.kind),
-            rollout: None,
-        }
-    }
-
-    fn room(&self, load: &mut Load, spec: &OrderSpec, id: HostId) -> Result<(), CapKind> {
-        let Some(host) = self.hosts.get(&id).filter(|_| spec.kind.disrupts()) else {
-            return Ok(());
-        };
-        let (place, isolates) = (
-            self.place(host),
-            matches!(spec.kind, OrderKind::Quarantine { .. }),
-        );
-        load.room(&self.policy.brakes, id, place, isolates)?;
-        load.disrupt(id, place);
-        if isolates {
-            load.isolate(id, place);
-        }
-        Ok(())
-    }
-
     fn order_outcome(&self, decision: &Decision, left_out: Vec<(HostId, String)>) -> Outcome {
         let spec = &decision.record.spec;
         let (mut now, mut later, mut away) = (Vec::new(), Vec::new(), Vec::new());
         for (id, part) in &decision.parts {
             match part.progress {
                 Progress::OverCap(_) => later.push(*id),
+                _ if !self.has_session(*id) => away.push(*id),
                 _ => now.push(*id),
             }
-            if self.hosts.get(id).is_none_or(|h| h.session.is_none()) {
-                away.push(*id);
-            }
         }
-        let mut outcome = said(format!("{} of {} hosts", spec.kind.verb(), now.len()));
+        let mut outcome = said(format!(
+            "{} of {} hosts",
+            spec.kind.verb(),
+            now.len() + away.len()
+        ));
         if !later.is_empty() {
             outcome.summary += &format!("; {} more wait for room under a cap", later.len());
         }
@@ -401,9 +325,14 @@ impl Control {
         let hosts: Vec<(HostId, bool)> = decision
             .parts
             .iter()
-            .map(|(host, part)| (*host, part.progress == Progress::Pending))
+            .map(|(host, part)| (*host, part.stands))
             .collect();
+        let kind = record.spec.kind.clone();
         self.orders.give(record, decision.parts);
+        // What waits no longer makes sense beside the newer order; what stands does until that is in.
+        for (host, _) in &hosts {
+            self.supersede(id, &kind, *host, true);
+        }
         let admitted: Vec<HostId> = hosts.iter().filter(|h| h.1).map(|h| h.0).collect();
         self.take_effect(id, &admitted);
         for (gone, hosts) in self.orders.forget(self.now) {
@@ -415,12 +344,12 @@ impl Control {
     }
 
     /// Hosts let in: what was ordered becomes what is wanted of them.
-    fn take_effect(&mut self, id: OrderId, hosts: &[HostId]) {
+    pub(super) fn take_effect(&mut self, id: OrderId, hosts: &[HostId]) {
         let Some(kind) = self.orders.order(id).map(|o| o.spec.kind.clone()) else {
             return;
         };
         for host in hosts {
-            self.supersede(id, &kind, *host);
+            self.supersede(id, &kind, *host, false);
             match kind {
                 OrderKind::Freeze => self.freeze(*host, true),
                 OrderKind::Unfreeze => self.freeze(*host, false),
@@ -433,20 +362,26 @@ impl Control {
         }
     }
 
-    /// Earlier orders about the same thing end.
-    fn supersede(&mut self, id: OrderId, kind: &OrderKind, host: HostId) {
+    /// Earlier orders about the same thing end; of those given later none is touched. `waiting_only`:
+    /// only those that were not let in yet.
+    fn supersede(&mut self, id: OrderId, kind: &OrderKind, host: HostId, waiting_only: bool) {
+        let number = self.orders.order(id).map(|order| order.number);
         for other in self.orders.of_host(host) {
             let Some(before) = self.orders.order(other).filter(|_| other != id) else {
                 continue;
             };
-            if replaces(kind, &before.spec.kind) {
-                self.orders.change(other, host, |part| {
-                    part.stands = false;
-                    if !part.progress.is_over() {
-                        part.progress = Progress::Failed(NotDone::Superseded(id));
-                    }
-                });
+            if !replaces(kind, &before.spec.kind) || Some(before.number) > number {
+                continue;
             }
+            self.orders.change(other, host, |part| {
+                if waiting_only && part.stands {
+                    return;
+                }
+                part.stands = false;
+                if !part.progress.is_over() {
+                    part.progress = Progress::Failed(NotDone::Superseded(id));
+                }
+            });
         }
     }
 
@@ -490,7 +425,7 @@ impl Control {
         self.end_open(id, Progress::Cancelled);
     }
 
-    fn end_open(&mut self, id: OrderId, progress: Progress) {
+    pub(super) fn end_open(&mut self, id: OrderId, progress: Progress) {
         let open: Vec<HostId> = self
             .orders
             .parts(id)
@@ -546,47 +481,6 @@ impl Control {
         }
     }
 
-    /// Lives end, and who waited under a cap gets its turn.
-    pub(super) fn orders_tick(&mut self) {
-        let now = self.now;
-        let ended: Vec<OrderId> = self
-            .orders
-            .newest()
-            .filter(|order| order.ends_at() <= now)
-            .map(|order| order.id)
-            .collect();
-        for id in ended {
-            self.end_open(id, Progress::Expired);
-        }
-        let waiting = self.orders.waiting();
-        if waiting.is_empty() {
-            return;
-        }
-        let mut load = self.load(1);
-        let mut let_in: Vec<(OrderId, Vec<HostId>)> = Vec::new();
-        for (id, host) in waiting {
-            let Some(spec) = self.orders.order(id).map(|order| order.spec.clone()) else {
-                continue;
-            };
-            match self.room(&mut load, &spec, host) {
-                Err(cap) => self
-                    .orders
-                    .change(id, host, |part| part.progress = Progress::OverCap(cap)),
-                Ok(()) => {
-                    let fresh = self.part(&spec, Progress::Pending);
-                    self.orders.change(id, host, |part| *part = fresh);
-                    match let_in.last_mut() {
-                        Some((last, hosts)) if *last == id => hosts.push(host),
-                        _ => let_in.push((id, vec![host])),
-                    }
-                }
-            }
-        }
-        for (id, hosts) in let_in {
-            self.take_effect(id, &hosts);
-        }
-    }
-
     /// Writes the parts that changed.
     pub(super) fn put_orders(&mut self) {
         for record in self.orders.take_changed() {
@@ -606,11 +500,6 @@ impl Control {
             self.out.notice(Notice::Line(line));
         }
     }
-}
-
-/// Kinds whose state stands until something ends it.
-const fn stands(kind: &OrderKind) -> bool {
-    matches!(kind, OrderKind::Quarantine { .. } | OrderKind::Pin(_))
 }
 
 /// Whether a newer order is about the same thing as an older one.

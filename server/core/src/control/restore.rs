@@ -104,6 +104,9 @@ impl Control {
         for part in order_parts {
             control.orders.restore_part(part);
         }
+        for host in control.orders.hosts() {
+            control.orders.unheard(host);
+        }
         if planted(Bug::BarForgottenAfterRestart) {
             control.forget_bars();
         }

@@ -64,6 +64,7 @@ impl Control {
             });
         }
         self.take_observed(id, hello.observed, true);
+        self.let_in_waiting(Some(id));
         self.orders_heard(id);
         self.join_late(id);
         self.out.readiness.insert(id);
@@ -144,7 +145,7 @@ impl Control {
             return;
         };
         session.boottime = (beat.boottime, now);
-        session.accepted = beat.accepted;
+        session.accepted = session.accepted.max(beat.accepted);
         if let Some((desired, sent_at)) = &mut session.sent
             && beat.accepted < (desired.epoch, desired.generation)
             && now.since(*sent_at) >= heartbeat
@@ -183,6 +184,7 @@ impl Control {
         };
         host.session = None;
         host.observed.preparing = None;
+        self.orders.unheard(id);
         self.control_gone(id);
         self.out.readiness.insert(id);
     }
