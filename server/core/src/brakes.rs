@@ -152,19 +152,21 @@ impl Load {
         isolates: bool,
         times: u64,
     ) -> Result<(), CapKind> {
-        // A host that is out already costs nothing more within the hour.
-        let counted = self.hour.contains(&host);
-        if !counted && self.hour.len() as u64 >= brakes.hour.of(self.fleet) * times {
+        // A host takes one place within the hour, however often it is meant. It is no way in either:
+        // where two people went beyond a cap, what they took back is not one person's to order again.
+        let itself = u64::from(self.hour.contains(&host));
+        if self.hour.len() as u64 - itself >= brakes.hour.of(self.fleet) * times {
             return Err(CapKind::Hour);
         }
         let ring = self.rings.get(&place.ring).copied().unwrap_or(0);
         let of_ring = self.hour_by_ring.get(&place.ring).copied().unwrap_or(0);
-        if !counted && of_ring >= brakes.ring.of(ring) * times {
+        if of_ring.saturating_sub(itself) >= brakes.ring.of(ring) * times {
             return Err(CapKind::Ring);
         }
-        if place.group != 0 && !self.out.contains(&host) {
+        if place.group != 0 && !self.isolated.contains(&host) {
             let size = self.groups.get(&place.group).copied().unwrap_or(1);
             let out = self.out_of_group.get(&place.group).copied().unwrap_or(0);
+            let out = out.saturating_sub(u64::from(self.out.contains(&host)));
             if out >= group_cap(size) {
                 return Err(CapKind::Group);
             }
@@ -229,6 +231,17 @@ mod tests {
             of.room(&Brakes::default(), HostId(50), place, false, 1),
             Err(CapKind::Group)
         );
+    }
+
+    #[test]
+    fn what_two_people_took_back_is_not_one_persons_to_order_again() {
+        let brakes = Brakes::default();
+        let place = Place { ring: 0, group: 0 };
+        let beyond = load(100, 50, 0);
+        let again = beyond.room(&brakes, HostId(7), place, true, 1);
+        assert_eq!(again, Err(CapKind::Hour));
+        let within = load(100, 2, 0);
+        assert_eq!(within.room(&brakes, HostId(1), place, true, 1), Ok(()));
     }
 
     #[test]

@@ -133,8 +133,8 @@ impl Control {
         leave: &Leave,
         chosen: &[HostId],
     ) -> OrderRecord {
-        let beyond =
-            spec.over_cap && matches!(leave.origin, Origin::TwoPersons | Origin::BreakGlass);
+        // Breaking the glass raises the caps, also for hosts that come back later; it lifts none.
+        let beyond = spec.over_cap && leave.origin == Origin::TwoPersons;
         OrderRecord {
             id: order_id(command.request),
             number: self.orders.next_number(),

@@ -148,7 +148,7 @@ mod tests {
     fn tighter_is_not_looser() {
         let before = policy(RINGS);
         assert!(before.loosened(&before).is_empty());
-        for text in ["soak_s = 99999\n", "cap_share = 0.01\n"] {
+        for text in ["soak_s = 99999\n", "cap_share = 0.1\n"] {
             assert_eq!(policy(&format!("{text}{RINGS}")).loosened(&before), [""; 0]);
         }
         let front = format!("[[ring]]\nname = \"first\"\npercent = 0.1\n{RINGS}");

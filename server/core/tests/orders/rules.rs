@@ -181,6 +181,28 @@ fn glass_is_bounded_and_never_unbinds_the_brakes() {
 }
 
 #[test]
+fn hosts_that_come_back_are_no_way_around_the_bound_on_glass() {
+    let mut world = World::new(6);
+    let ids: Vec<HostId> = world.hosts.keys().copied().collect();
+    assert!(ids.len() > 12, "{}", ids.len());
+    for id in &ids {
+        world.disconnect(*id);
+    }
+    let wide = OrderSpec {
+        over_cap: true,
+        ..quarantine(OrderTargets::Everything)
+    };
+    asked(&mut world, "ada", true, order(wide)).unwrap();
+    // The oracle in the world fails at the eleventh.
+    for id in &ids {
+        world.connect(*id);
+    }
+    let view = world.control.order_views().remove(0);
+    let [over_cap, ..] = view.counts;
+    assert!(over_cap > 0, "{view:?}");
+}
+
+#[test]
 fn protected_hosts_are_left_out_unless_two_people_say_so() {
     for seed in 0..20 {
         let mut world = World::new(seed);

@@ -238,7 +238,14 @@ impl World {
             };
             let reboots = desired.orders.once.iter();
             let reboots = reboots.filter(|order| order.act == Once::Reboot);
-            let all: Vec<OrderId> = isolates.into_iter().chain(reboots.map(|o| o.id)).collect();
+            let mut all: Vec<OrderId> = isolates.into_iter().chain(reboots.map(|o| o.id)).collect();
+            // Told at once: the host is out by the strongest word among them, and is out only once.
+            all.sort_by_key(|id| {
+                (
+                    !self.book.beyond.contains(id),
+                    !self.book.glass.contains(id),
+                )
+            });
             for order in all {
                 if self.book.told.insert((host, order)) {
                     self.disrupted(host, order);
@@ -353,11 +360,11 @@ impl World {
         self.apply(effects);
         self.note_approvers();
         // The same request again answers the same and does nothing.
-        if self.chance.one_in(4) {
-            if let Ok((again, effects)) = self.control.ask_for(caller, &command, self.now) {
-                assert_eq!(again.summary, outcome.summary);
-                assert!(effects.is_empty());
-            }
+        if self.chance.one_in(4)
+            && let Ok((again, effects)) = self.control.ask_for(caller, &command, self.now)
+        {
+            assert_eq!(again.summary, outcome.summary);
+            assert!(effects.is_empty());
         }
         Ok(outcome)
     }
@@ -400,7 +407,7 @@ impl World {
 
     pub fn restart(&mut self) {
         let records: Vec<Record> = self.durable.values().cloned().collect();
-        let policy = Policy::parse(POLICY).unwrap();
+        let policy = self.control.policy().clone();
         self.control = Control::restore(policy, records, self.now).unwrap();
         for host in self.hosts.values_mut() {
             host.up = false;
