@@ -1,7 +1,9 @@
 //! What admins command. Each command carries a request id: repeated, it answers what it did first.
 
 use crate::host::Labels;
-use crate::ids::{HostId, ReleaseDigest, RequestId, RolloutId};
+use crate::ids::{ApprovalId, HostId, OrderId, ReleaseDigest, RequestId, RolloutId, Sha256};
+use crate::order_spec::OrderSpec;
+use crate::people::Grant;
 use crate::version::{PackageName, Version};
 use serde::{Deserialize, Serialize};
 
@@ -69,6 +71,16 @@ pub enum Action {
     ReplaceHost(HostId),
     /// Put another ring policy in force (TOML, already parsed and checked by the same code).
     ApplyPolicy(String),
+    /// Order hosts something beside releases.
+    Order(Box<OrderSpec>),
+    /// End an order: what is not done yet is not done.
+    CancelOrder(OrderId),
+    /// Say yes, as the second person, to exactly this.
+    Approve(ApprovalId, Sha256),
+    /// Say no.
+    Deny(ApprovalId),
+    /// Replace all grants of a person.
+    Grant(String, Vec<Grant>),
 }
 
 /// What a command did, or would do.
@@ -84,6 +96,10 @@ pub struct Outcome {
     pub left_out: Vec<(HostId, String)>,
     /// What a person should know before saying yes.
     pub warnings: Vec<String>,
+    /// The order given, if one was.
+    pub order: Option<OrderId>,
+    /// It was not done: it waits for a second person, who approves exactly this digest.
+    pub approval: Option<(ApprovalId, Sha256)>,
 }
 
 /// Why a command was refused.
@@ -111,6 +127,16 @@ pub enum Refusal {
     /// Right in itself, not in this state.
     #[error("{what} is not possible now: {why}; {next}")]
     Conflict {
+        /// What was asked for.
+        what: String,
+        /// Why not.
+        why: String,
+        /// What to do next.
+        next: String,
+    },
+    /// This caller may not.
+    #[error("{what} is not allowed: {why}; {next}")]
+    Denied {
         /// What was asked for.
         what: String,
         /// Why not.

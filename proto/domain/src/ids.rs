@@ -141,6 +141,10 @@ short_id!(
     /// One order of people (or of the server itself) to hosts, written `o-` and 16 hex digits.
     OrderId, "o"
 );
+short_id!(
+    /// Something that waits for a second person, written `a-` and 16 hex digits.
+    ApprovalId, "a"
+);
 bytes_id!(
     /// One kernel lifetime. Linux: the kernel's `boot_id`; Windows: derived from the loader's
     /// BootId and a random id in a volatile registry key. Never derived from a wall clock.

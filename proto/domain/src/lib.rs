@@ -17,6 +17,8 @@ pub mod manifest;
 pub mod net;
 pub mod observed;
 pub mod order;
+pub mod order_spec;
+pub mod people;
 pub mod report;
 pub mod session;
 pub mod signal;
@@ -27,8 +29,8 @@ pub use absence::Absence;
 pub use audit::{AuditHead, AuditShown};
 pub use desired::{Assignment, AssignmentKind, Desired};
 pub use ids::{
-    AgentStart, BootId, Epoch, Generation, HostId, KeyId, Nonce, OrderId, ReleaseDigest, RequestId,
-    RingName, RolloutId, Sha256, SignalSeq,
+    AgentStart, ApprovalId, BootId, Epoch, Generation, HostId, KeyId, Nonce, OrderId,
+    ReleaseDigest, RequestId, RingName, RolloutId, Sha256, SignalSeq,
 };
 pub use time::{Millis, Timestamp};
 pub use version::{PackageName, Version};

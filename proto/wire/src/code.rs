@@ -9,7 +9,7 @@ use ringward_domain::report::{HoldWhy, RingState, RolloutState, Standing};
 use ringward_domain::session::BeginRefusal;
 use ringward_domain::signal::SignalKind;
 use ringward_domain::{Absence, AssignmentKind};
-use ringward_domain::{host, ledger, order};
+use ringward_domain::{host, ledger, order, order_spec, people};
 
 /// A domain enum with a number on the wire.
 pub(crate) trait Coded: Sized {
@@ -59,6 +59,10 @@ coded!(RefuseWhy = RefuseWhy:
     Signature Manifest Bundle Platform SecurityFloor Expired Barred UnknownHistory LocalPolicy);
 coded!(BeginRefusal = BeginRefusal:
     NoGrant Expired Superseded NotRunning Barred Frozen OtherBoot);
+coded!(order_spec::CapKind = CapKind: Hour Ring Group Share);
+coded!(people::Role = Role: Viewer Operator Responder Approver Admin);
+coded!(people::Permission = Permission:
+    Read Stop Rollout Host Contain Approve Policy People Agent Enrol Themselves);
 coded!(order::Once = OnceAct: Reboot Collect);
 coded!(order::Origin = OrderOrigin: Automatic Person TwoPersons BreakGlass);
 coded!(order::UndoneWhy = UndoneWhy: ServerUnreachable Firewall Disk);

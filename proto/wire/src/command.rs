@@ -7,7 +7,7 @@ use crate::pb;
 use crate::report::{NOTES_MAX, RINGS_MAX};
 use ringward_domain::command::{Action, Command, Outcome};
 use ringward_domain::limits::{LABEL_BYTES_MAX, REASON_BYTES_MAX};
-use ringward_domain::{HostId, ReleaseDigest, RequestId, RolloutId};
+use ringward_domain::{ApprovalId, HostId, OrderId, ReleaseDigest, RequestId, RolloutId};
 
 /// Bytes of a ring policy.
 pub const POLICY_BYTES_MAX: usize = 256 * 1024;
@@ -21,6 +21,8 @@ pub struct Act {
     pub reason: String,
     /// Say what would happen, and do nothing.
     pub dry_run: bool,
+    /// Do it alone where two people are needed.
+    pub break_glass: bool,
 }
 
 impl Act {
@@ -46,6 +48,7 @@ impl Act {
             request: id("act.request_id", &act.request_id)?,
             reason: text("act.reason", act.reason, REASON_BYTES_MAX)?,
             dry_run: act.dry_run,
+            break_glass: act.break_glass,
         })
     }
 }
@@ -56,6 +59,7 @@ impl From<Act> for pb::Act {
             request_id: act.request.0.to_vec(),
             reason: clip(act.reason, REASON_BYTES_MAX),
             dry_run: act.dry_run,
+            break_glass: act.break_glass,
         }
     }
 }
@@ -186,6 +190,11 @@ impl From<Outcome> for pb::Outcome {
                 .take(NOTES_MAX)
                 .map(|warning| clip(warning, REASON_BYTES_MAX))
                 .collect(),
+            order: outcome.order.map(|order| order.0),
+            approval: outcome.approval.map(|(id, digest)| pb::PendingApproval {
+                id: id.0,
+                digest: digest.0.to_vec(),
+            }),
         }
     }
 }
@@ -207,6 +216,13 @@ impl TryFrom<pb::Outcome> for Outcome {
                 Ok((HostId(left.host), text("why", left.why, REASON_BYTES_MAX)?))
             })?,
             warnings: texts("warnings", outcome.warnings, NOTES_MAX, REASON_BYTES_MAX)?,
+            order: outcome.order.map(OrderId),
+            approval: outcome
+                .approval
+                .map(|a| {
+                    Ok::<_, DecodeError>((ApprovalId(a.id), id("approval.digest", &a.digest)?))
+                })
+                .transpose()?,
         })
     }
 }

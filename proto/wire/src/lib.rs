@@ -17,6 +17,8 @@ pub mod merkle;
 pub mod observed;
 mod order;
 pub mod page;
+pub mod people;
+pub mod permission;
 pub mod policy;
 pub mod release;
 pub mod report;

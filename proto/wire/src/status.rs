@@ -56,6 +56,11 @@ pub fn refused(refusal: &Refusal) -> Status {
             message,
             details("CONFLICT", [("what", what), ("why", why), ("next", next)]),
         ),
+        Refusal::Denied { what, why, next } => Status::with_error_details(
+            Code::PermissionDenied,
+            message,
+            details("DENIED", [("what", what), ("why", why), ("next", next)]),
+        ),
         Refusal::Barred {
             package,
             version,
@@ -92,6 +97,11 @@ pub fn refusal(status: &Status) -> Option<Refusal> {
             next: text("next")?,
         }),
         "CONFLICT" => Some(Refusal::Conflict {
+            what: text("what")?,
+            why: text("why")?,
+            next: text("next")?,
+        }),
+        "DENIED" => Some(Refusal::Denied {
             what: text("what")?,
             why: text("why")?,
             next: text("next")?,

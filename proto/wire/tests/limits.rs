@@ -183,6 +183,8 @@ fn hosts_left_out_beyond_the_list_are_counted_in_words() {
         hosts: Vec::new(),
         left_out: (0..1500).map(|i| (HostId(i), "frozen".into())).collect(),
         warnings: Vec::new(),
+        order: None,
+        approval: None,
     };
     let read = Outcome::try_from(pb::Outcome::from(outcome)).unwrap();
     assert_eq!(read.left_out.len(), 1000);

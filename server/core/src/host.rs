@@ -3,7 +3,9 @@
 use crate::control::Incarnations;
 use ringward_domain::absence::Absence;
 use ringward_domain::host::{Facts, HostState, Labels};
-use ringward_domain::ids::{AgentStart, BootId, ReleaseDigest, RolloutId, Sha256, SignalSeq};
+use ringward_domain::ids::{
+    AgentStart, BootId, Epoch, Generation, ReleaseDigest, RolloutId, Sha256, SignalSeq,
+};
 use ringward_domain::observed::{Observed, PackageObserved};
 use ringward_domain::signal::Signal;
 use ringward_domain::{Desired, HostId, Millis, PackageName, Timestamp};
@@ -78,6 +80,8 @@ pub struct Session {
     pub opened_at: Millis,
     /// First signal that the host has not spooled yet, as far as known.
     pub next_signal: SignalSeq,
+    /// Newest desired state it said it accepted.
+    pub accepted: (Epoch, Generation),
     /// Newest desired state sent in this session, and when.
     pub sent: Option<(Desired, Timestamp)>,
     /// First seq of a batch after a gap, how often it came, and since when.

@@ -5,12 +5,15 @@
 //! [`Rollout`](rollout::Rollout) is the machine of one rollout and can be driven alone.
 
 pub mod baseline;
+pub mod brakes;
 pub mod control;
 pub mod event;
 pub mod evidence;
 pub mod flaws;
 pub mod host;
 pub mod maintenance;
+pub mod orders;
+pub mod people;
 pub mod planted;
 pub mod policy;
 pub mod record;
@@ -18,6 +21,7 @@ pub mod release;
 mod returns;
 pub mod rollout;
 pub mod salt;
+pub mod second;
 pub mod selector;
 pub mod stats;
 pub mod strata;

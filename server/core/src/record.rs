@@ -3,10 +3,15 @@
 
 use crate::baseline::Counts;
 use crate::host::HostRecord;
+use crate::orders::{OrderHostRecord, OrderRecord};
+use crate::people::PersonRecord;
 use crate::release::ReleaseRecord;
 use crate::rollout::record::{CohortRecord, MemberRecord, RolloutRecord};
+use crate::second::ApprovalRecord;
 use ringward_domain::command::{Action, Outcome};
-use ringward_domain::ids::{Epoch, Generation, ReleaseDigest, RequestId, RolloutId};
+use ringward_domain::ids::{
+    ApprovalId, Epoch, Generation, OrderId, ReleaseDigest, RequestId, RolloutId,
+};
 use ringward_domain::incident::SuspectView;
 use ringward_domain::{HostId, Millis, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -33,6 +38,14 @@ pub enum RecordKey {
     Incident(u64),
     /// What the control group went through in the last 72 h.
     Background,
+    /// A person and what they may do.
+    Person(String),
+    /// An order to hosts.
+    Order(OrderId),
+    /// A host's part in an order.
+    OrderHost(OrderId, HostId),
+    /// Something that waits, or waited, for a second person.
+    Approval(ApprovalId),
 }
 
 /// A record.
@@ -56,6 +69,14 @@ pub enum Record {
     Incident(Box<IncidentRecord>),
     /// See [`RecordKey::Background`].
     Background(Box<BackgroundRecord>),
+    /// See [`RecordKey::Person`].
+    Person(Box<PersonRecord>),
+    /// See [`RecordKey::Order`].
+    Order(Box<OrderRecord>),
+    /// See [`RecordKey::OrderHost`].
+    OrderHost(Box<OrderHostRecord>),
+    /// See [`RecordKey::Approval`].
+    Approval(Box<ApprovalRecord>),
 }
 
 impl Record {
@@ -72,6 +93,10 @@ impl Record {
             Self::Request(request) => RecordKey::Request(request.request),
             Self::Incident(incident) => RecordKey::Incident(incident.number),
             Self::Background(_) => RecordKey::Background,
+            Self::Person(person) => RecordKey::Person(person.name.clone()),
+            Self::Order(order) => RecordKey::Order(order.id),
+            Self::OrderHost(part) => RecordKey::OrderHost(part.order, part.host),
+            Self::Approval(approval) => RecordKey::Approval(approval.id),
         }
     }
 }

@@ -80,6 +80,9 @@ pub struct Order {
     /// Do not ask before touching many hosts
     #[arg(long, short)]
     pub yes: bool,
+    /// Do it alone where a second person is needed: loud, bounded, marked
+    #[arg(long)]
+    pub break_glass: bool,
 }
 
 /// Options of orders that a rollout follows.
@@ -126,6 +129,19 @@ pub enum Noun {
         #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100))]
         limit: u32,
     },
+    /// Isolate hosts: only the control servers and what is allowed stay reachable
+    Quarantine(crate::order_args::Quarantine),
+    /// End the isolation of hosts
+    Release(crate::order_args::To),
+    /// Orders to hosts, and how they stand
+    #[command(subcommand)]
+    Orders(crate::order_args::Orders),
+    /// What waits for a second person
+    #[command(subcommand)]
+    Approvals(crate::order_args::Approvals),
+    /// Who may do what
+    #[command(subcommand)]
+    People(crate::order_args::People),
     /// Pull the andon: pause every rollout but rollbacks, without a question
     StopAll(Order),
     /// Lift the andon
@@ -441,7 +457,7 @@ pub enum ContextVerb {
 }
 
 /// `90s`, `15m`, `24h`, `7d` or `500ms`.
-fn duration(text: &str) -> Result<Millis, String> {
+pub(crate) fn duration(text: &str) -> Result<Millis, String> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
     let number: u64 = number

@@ -30,8 +30,11 @@ use std::time::Duration;
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status, Streaming};
 
+use pb::approval_service_client::ApprovalServiceClient;
 use pb::fleet_service_client::FleetServiceClient;
 use pb::identity_service_client::IdentityServiceClient;
+use pb::order_service_client::OrderServiceClient;
+use pb::people_service_client::PeopleServiceClient;
 use pb::policy_service_client::PolicyServiceClient;
 use pb::release_service_client::ReleaseServiceClient;
 use pb::rollout_service_client::RolloutServiceClient;
@@ -42,7 +45,7 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 /// Bytes of one answer: a full page of hosts with all they report.
 const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Pages that one listing follows: 1,000,000 hosts.
-const PAGES_MAX: usize = 1000;
+pub(crate) const PAGES_MAX: usize = 1000;
 
 /// A connection to a server's admin listener. Cheap to clone; all calls may run at once.
 #[derive(Debug, Clone)]
@@ -102,23 +105,30 @@ pub fn act(reason: &str) -> Act {
         request: RequestId(id),
         reason: reason.to_owned(),
         dry_run: false,
+        break_glass: false,
     }
 }
 
-fn request<T>(message: T) -> Request<T> {
+pub(crate) fn request<T>(message: T) -> Request<T> {
     let mut request = Request::new(message);
     request.set_timeout(CALL_TIMEOUT);
     request
 }
 
-fn answered<P, D>(doing: &'static str, answer: Result<Response<P>, Status>) -> Result<D, Error>
+pub(crate) fn answered<P, D>(
+    doing: &'static str,
+    answer: Result<Response<P>, Status>,
+) -> Result<D, Error>
 where
     D: TryFrom<P, Error = DecodeError>,
 {
     D::try_from(taken(doing, answer)?).map_err(unreadable(doing))
 }
 
-fn taken<P>(doing: &'static str, answer: Result<Response<P>, Status>) -> Result<P, Error> {
+pub(crate) fn taken<P>(
+    doing: &'static str,
+    answer: Result<Response<P>, Status>,
+) -> Result<P, Error> {
     match answer {
         Ok(response) => Ok(response.into_inner()),
         Err(status) => Err(Error::Server {
@@ -128,11 +138,11 @@ fn taken<P>(doing: &'static str, answer: Result<Response<P>, Status>) -> Result<
     }
 }
 
-fn unreadable(doing: &'static str) -> impl Fn(DecodeError) -> Error {
+pub(crate) fn unreadable(doing: &'static str) -> impl Fn(DecodeError) -> Error {
     move |source| Error::Answer { doing, source }
 }
 
-fn read<D, P>(doing: &'static str, messages: Vec<P>) -> Result<Vec<D>, Error>
+pub(crate) fn read<D, P>(doing: &'static str, messages: Vec<P>) -> Result<Vec<D>, Error>
 where
     D: TryFrom<P, Error = DecodeError>,
 {
@@ -145,7 +155,7 @@ where
 
 macro_rules! service {
     ($name:ident, $client:ident) => {
-        fn $name(&self) -> $client<Channel> {
+        pub(crate) fn $name(&self) -> $client<Channel> {
             $client::new(self.channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX)
         }
     };
@@ -158,6 +168,9 @@ impl Client {
     service!(rollout_service, RolloutServiceClient);
     service!(policy_service, PolicyServiceClient);
     service!(watch_service, WatchServiceClient);
+    service!(order_service, OrderServiceClient);
+    service!(approval_service, ApprovalServiceClient);
+    service!(people_service, PeopleServiceClient);
 
     /// Connects as the context says.
     ///
@@ -254,6 +267,11 @@ impl Client {
                 let mut policies = self.policy_service();
                 ("applying the policy", policies.apply(request(order)).await)
             }
+            Action::Order(_)
+            | Action::CancelOrder(_)
+            | Action::Approve(..)
+            | Action::Deny(_)
+            | Action::Grant(..) => return self.people_command(act, action).await,
         };
         answered(doing, answer)
     }
@@ -561,7 +579,7 @@ impl Client {
     }
 }
 
-fn outcome(doing: &'static str, outcome: Option<pb::Outcome>) -> Result<Outcome, Error> {
+pub(crate) fn outcome(doing: &'static str, outcome: Option<pb::Outcome>) -> Result<Outcome, Error> {
     Outcome::try_from(outcome.unwrap_or_default()).map_err(unreadable(doing))
 }
 

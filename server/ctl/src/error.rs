@@ -1,8 +1,8 @@
 //! What can go wrong at the command line, with the exit code and the next step of each.
 
 use crate::words::clean;
-use ringward_domain::RolloutId;
 use ringward_domain::report::RolloutState;
+use ringward_domain::{OrderId, RolloutId};
 use ringward_wire::client::ConnectError;
 use ringward_wire::tls::TlsError;
 use ringward_wire::{DecodeError, status};
@@ -116,6 +116,14 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// The time given to watch an order ran out.
+    #[error("waiting for order {order}: the time ran out ({state})")]
+    OrderTimeout {
+        /// Which.
+        order: OrderId,
+        /// How it stands.
+        state: String,
+    },
     /// The time given to wait ran out.
     #[error("rollout {rollout} is still {state} after {waited_s} s")]
     Timeout {
@@ -174,7 +182,7 @@ impl Error {
             | Self::Audit { .. } => exit::FAILED,
             Self::Unconfirmed { .. } => exit::UNCONFIRMED,
             Self::Stopped { .. } => exit::HALTED,
-            Self::Timeout { .. } => exit::TIMEOUT,
+            Self::Timeout { .. } | Self::OrderTimeout { .. } => exit::TIMEOUT,
         }
     }
 
@@ -206,6 +214,9 @@ impl Error {
             }
             Self::Stopped { rollout, .. } => {
                 format!("look at it with `ringwardctl rollouts show {rollout}`")
+            }
+            Self::OrderTimeout { order, .. } => {
+                format!("it goes on; `ringwardctl orders watch {order}` follows it")
             }
             Self::Timeout { rollout, .. } => {
                 format!("it goes on; `ringwardctl rollouts watch {rollout}` follows it")

@@ -7,10 +7,12 @@
 pub mod args;
 pub mod bundle;
 pub mod client;
+mod client_people;
 pub mod context;
 pub mod error;
 pub mod follow;
 pub mod keys;
+pub mod order_args;
 pub mod resolve;
 pub mod root;
 pub mod run;

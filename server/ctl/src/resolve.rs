@@ -2,8 +2,9 @@
 
 use crate::error::Error;
 use crate::words::{clean, short_digest};
+use ringward_domain::order_spec::{ApprovalView, OrderView};
 use ringward_domain::report::{HostView, ReleaseView, RolloutView};
-use ringward_domain::{HostId, PackageName, ReleaseDigest, RolloutId, Version};
+use ringward_domain::{HostId, OrderId, PackageName, ReleaseDigest, RolloutId, Version};
 
 /// Candidates that an error lists.
 const LISTED_MAX: usize = 10;
@@ -98,6 +99,34 @@ pub fn rollout(text: &str, rollouts: &[RolloutView]) -> Result<RolloutId, Error>
             .collect();
     }
     only("rollout", text, "rollouts list", &found)
+}
+
+/// The order of an id or a unique start of one; the `o-` may be left out.
+///
+/// # Errors
+/// None or several.
+pub fn order(text: &str, orders: &[OrderView]) -> Result<OrderId, Error> {
+    let digits = text.strip_prefix("o-").unwrap_or(text);
+    let found: Vec<_> = orders
+        .iter()
+        .filter(|order| !digits.is_empty() && order.id.to_string()[2..].starts_with(digits))
+        .map(|o| (o.id, format!("{} ({})", o.id, o.spec.kind.verb())))
+        .collect();
+    only("order", text, "orders list", &found)
+}
+
+/// What waits under an id or a unique start of one; the `a-` may be left out.
+///
+/// # Errors
+/// None or several.
+pub fn approval<'a>(text: &str, waiting: &'a [ApprovalView]) -> Result<&'a ApprovalView, Error> {
+    let digits = text.strip_prefix("a-").unwrap_or(text);
+    let found: Vec<_> = waiting
+        .iter()
+        .filter(|a| !digits.is_empty() && a.id.to_string()[2..].starts_with(digits))
+        .map(|a| (a, format!("{} ({})", a.id, a.summary)))
+        .collect();
+    only("approval", text, "approvals list", &found)
 }
 
 /// The release of `package@version`, of a digest, or of a unique start of one (4 digits or more).

@@ -63,6 +63,8 @@ fn started() -> Option<Result<ringward_wire::pb::Outcome, tonic::Status>> {
         hosts: vec![("canary".into(), vec![HostId(1), HostId(2), HostId(3)])],
         left_out: vec![(HostId(9), "frozen by a person".into())],
         warnings: Vec::new(),
+        order: None,
+        approval: None,
     }
     .into()))
 }

@@ -26,6 +26,26 @@ impl DataDir {
     pub fn config(&self) -> PathBuf {
         self.root.join("server.toml")
     }
+    /// Who is seated by the first start, one name a line.
+    pub fn seats(&self) -> PathBuf {
+        self.root.join("seats")
+    }
+    /// The names in it; in a folder made before there were seats, those who were given a context.
+    pub fn first_people(&self) -> Vec<String> {
+        if let Ok(text) = std::fs::read_to_string(self.seats()) {
+            return text.lines().map(str::to_owned).collect();
+        }
+        let files = std::fs::read_dir(&self.root)
+            .into_iter()
+            .flatten()
+            .flatten();
+        files
+            .filter_map(|file| {
+                let name = file.file_name().into_string().ok()?;
+                name.strip_suffix(".context.toml").map(str::to_owned)
+            })
+            .collect()
+    }
     /// Ring policy that the first start puts in force.
     pub fn rings(&self) -> PathBuf {
         self.root.join("rings.toml")

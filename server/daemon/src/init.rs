@@ -118,6 +118,11 @@ pub fn init(options: &InitOptions) -> Result<Initialised, ServerError> {
     }
     let certificates = CertificatesFile::default();
     let context = write_context(&data, &pki, &options.admin, &admins.address, &certificates)?;
+    write_whole(
+        &data.seats(),
+        format!("{}\n", options.admin).as_bytes(),
+        0o644,
+    )?;
     let (agent_address, admin_address) = (agents.address.clone(), admins.address.clone());
     let file = ConfigFile {
         agents,

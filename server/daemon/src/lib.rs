@@ -5,6 +5,7 @@
 //! [`doctor`](doctor::doctor) looks it over. What the server decides is decided in
 //! `ringward_server_core`; this crate carries it out: nothing is sent before it is durable.
 
+pub mod accounts;
 pub mod actor;
 pub mod api;
 pub mod artefacts;

@@ -1,9 +1,10 @@
 //! `ringward-server run`: put together, serve, stop in bounded time.
 
+use crate::accounts::Accounts;
 use crate::actor::{Actor, Handle, Health, Notes, Series, Start};
 use crate::api::{
-    AgentApi, AuditApi, FleetApi, IdentityApi, OverviewApi, PolicyApi, ReleaseApi, RolloutApi,
-    Shared, SuspectApi, TrustApi, WatchApi,
+    AgentApi, ApprovalApi, AuditApi, Door, FleetApi, IdentityApi, OrderApi, OverviewApi, PeopleApi,
+    PolicyApi, ReleaseApi, RolloutApi, Shared, SuspectApi, TrustApi, WatchApi,
 };
 use crate::artefacts::Artefacts;
 use crate::audit::AuditLog;
@@ -13,7 +14,7 @@ use crate::config::{Config, ListenerFile};
 use crate::data_dir::{check_private, create_private_dir, read_bounded, write_whole};
 use crate::error::ServerError;
 use crate::init::server_names;
-use crate::listener::{AdminPages, Listener, Serve, admin_tls, agent_tls, bind};
+use crate::listener::{AdminPages, Gate, Listener, Serve, admin_tls, agent_tls, bind};
 use crate::metrics::Metrics;
 use crate::overview::Overview;
 use crate::pki::{Pki, Which};
@@ -26,10 +27,13 @@ use ringward_server_core::control::Control;
 use ringward_server_core::policy::Policy;
 use ringward_store::{AnyStore, Fence, Key, Store};
 use ringward_wire::pb::agent_service_server::AgentServiceServer;
+use ringward_wire::pb::approval_service_server::ApprovalServiceServer;
 use ringward_wire::pb::audit_service_server::AuditServiceServer;
 use ringward_wire::pb::fleet_service_server::FleetServiceServer;
 use ringward_wire::pb::identity_service_server::IdentityServiceServer;
+use ringward_wire::pb::order_service_server::OrderServiceServer;
 use ringward_wire::pb::overview_service_server::OverviewServiceServer;
+use ringward_wire::pb::people_service_server::PeopleServiceServer;
 use ringward_wire::pb::policy_service_server::PolicyServiceServer;
 use ringward_wire::pb::release_service_server::ReleaseServiceServer;
 use ringward_wire::pb::rollout_service_server::RolloutServiceServer;
@@ -133,6 +137,7 @@ pub async fn start_on(config: Config, store: Arc<AnyStore>) -> Result<Running, S
     let admins_tls = admin_tls(&pki, &server_names(&config.admins.address)?)?;
     let shared = Arc::new(Shared {
         handle: handle.clone(),
+        accounts: Arc::new(Accounts::new(Arc::clone(&store), fence.clone())),
         tokens: Tokens::new(Arc::clone(&store), fence.clone()),
         root_key_hash: pki.root_key_hash()?,
         pki,
@@ -294,6 +299,10 @@ async fn restore(
     for (host, at) in storage::load_heard(&store).await? {
         control.heard_before(host, at);
     }
+    if let Some(name) = hostname() {
+        control.runs_on(&name);
+    }
+    let first = control.seat(&config.data.first_people(), clock);
     tracing::info!(records = count, fleet_clock_ms = clock.0, "state restored");
     let (actor, handle) = Actor::new(Start {
         control,
@@ -306,8 +315,16 @@ async fn restore(
         metrics: Arc::clone(metrics),
         stop: CancellationToken::new(),
         queue: config.limits.event_queue,
+        first,
     });
     Ok((actor, handle, fence))
+}
+
+/// The name of this machine, as agents report it too.
+fn hostname() -> Option<String> {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
+    let name = name.trim();
+    (!name.is_empty()).then(|| name.to_owned())
 }
 
 /// The policy of `rings.toml`: in force until another is applied.
@@ -371,16 +388,38 @@ fn services(shared: &Arc<Shared>, handle: &Handle) -> (Serve, Serve) {
                 overview: Overview::new(handle.clone()),
             })
             .max_decoding_message_size(admin_bytes),
+        )
+        .add_service(
+            OrderServiceServer::new(OrderApi(Arc::clone(shared)))
+                .max_decoding_message_size(admin_bytes),
+        )
+        .add_service(
+            ApprovalServiceServer::new(ApprovalApi(Arc::clone(shared)))
+                .max_decoding_message_size(admin_bytes),
+        )
+        .add_service(
+            PeopleServiceServer::new(PeopleApi(Arc::clone(shared)))
+                .max_decoding_message_size(admin_bytes),
         );
     let metrics = &shared.metrics;
+    let door = Arc::new(Door {
+        handle: handle.clone(),
+        accounts: Arc::clone(&shared.accounts),
+    });
     let pages = Pages {
         metrics: Arc::clone(metrics),
         health: Arc::clone(handle.health()),
     };
     (
-        Serve::agents(agents, Arc::clone(metrics), limits.unary_timeout()),
+        Serve::agents(
+            agents,
+            Arc::clone(&door) as Arc<dyn Gate>,
+            Arc::clone(metrics),
+            limits.unary_timeout(),
+        ),
         Serve::admins(
             admins,
+            door,
             Arc::new(pages),
             Arc::clone(metrics),
             limits.unary_timeout(),

@@ -23,7 +23,7 @@ const PAGE: usize = 512;
 const SETTLE_TRIES: u32 = 5;
 
 /// Kinds of the records that `Control` owns, in the order in which they are restored.
-pub const RECORD_KINDS: [&str; 9] = [
+pub const RECORD_KINDS: [&str; 13] = [
     "control",
     "release",
     "host",
@@ -33,6 +33,10 @@ pub const RECORD_KINDS: [&str; 9] = [
     "request",
     "incident",
     "background",
+    "person",
+    "order",
+    "order-host",
+    "approval",
 ];
 /// Kind of the fleet clock and other single values.
 pub const META: &str = "meta";
@@ -75,6 +79,10 @@ pub fn record_key(key: &RecordKey) -> Key {
         request,
         incident,
         background,
+        person,
+        order,
+        order_host,
+        approval,
     ] = RECORD_KINDS;
     let pair = |a: u64, b: &[u8]| [&a.to_be_bytes(), b].concat();
     let (kind, id) = match key {
@@ -87,6 +95,10 @@ pub fn record_key(key: &RecordKey) -> Key {
         RecordKey::Request(id) => (request, id.0.to_vec()),
         RecordKey::Incident(number) => (incident, number.to_be_bytes().to_vec()),
         RecordKey::Background => (background, b"background".to_vec()),
+        RecordKey::Person(name) => (person, name.as_bytes().to_vec()),
+        RecordKey::Order(id) => (order, id.0.to_be_bytes().to_vec()),
+        RecordKey::OrderHost(id, of) => (order_host, pair(id.0, &of.0.to_be_bytes())),
+        RecordKey::Approval(id) => (approval, id.0.to_be_bytes().to_vec()),
     };
     Key { kind, id }
 }

@@ -307,15 +307,21 @@ pub fn outcome() -> BoxedStrategy<ringward_domain::command::Outcome> {
         vec((words(), vec(host(), 0..4)), 0..4),
         vec((host(), words()), 0..4),
         vec(words(), 0..4),
+        option::of(any::<u64>()),
+        option::of(any::<(u64, [u8; 32])>()),
     )
-        .prop_map(|(summary, rollout, hosts, left_out, warnings)| {
-            ringward_domain::command::Outcome {
-                summary,
-                rollout,
-                hosts,
-                left_out,
-                warnings,
-            }
-        })
+        .prop_map(
+            |(summary, rollout, hosts, left_out, warnings, order, approval)| {
+                ringward_domain::command::Outcome {
+                    summary,
+                    rollout,
+                    hosts,
+                    left_out,
+                    warnings,
+                    order: order.map(OrderId),
+                    approval: approval.map(|(id, digest)| (ApprovalId(id), Sha256(digest))),
+                }
+            },
+        )
         .boxed()
 }

@@ -1,5 +1,6 @@
 //! Commands of admins: decided first, by the same code for a dry run, then carried out.
 
+use super::orders::Leave;
 use super::{Control, REQUESTS_MAX};
 use crate::event::Effect;
 use crate::policy::Policy;
@@ -7,8 +8,10 @@ use crate::record::{Record, RecordKey, RequestRecord};
 use crate::rollout::Rollout;
 use ringward_domain::command::{Action, Command, Outcome, Refusal};
 use ringward_domain::host::Labels;
-use ringward_domain::ids::{ReleaseDigest, RolloutId};
+use ringward_domain::ids::{OrderId, ReleaseDigest, RolloutId};
 use ringward_domain::limits::REASON_BYTES_MAX;
+use ringward_domain::order_spec::OrderKind;
+use ringward_domain::people::Grant;
 use ringward_domain::{HostId, Timestamp};
 
 /// What a command will do, decided and not yet done.
@@ -34,6 +37,9 @@ pub(super) enum Act {
         new: HostId,
     },
     Policy(Box<Policy>),
+    Order(Box<super::orders::Decision>),
+    CancelOrder(OrderId),
+    Grant(String, Vec<Grant>),
 }
 
 /// An outcome with its act.
@@ -47,6 +53,8 @@ pub(super) fn said(summary: impl Into<String>) -> Outcome {
         hosts: Vec::new(),
         left_out: Vec::new(),
         warnings: Vec::new(),
+        order: None,
+        approval: None,
     }
 }
 
@@ -104,7 +112,17 @@ impl Control {
                 )),
             };
         }
-        let (outcome, act) = self.decide(command)?;
+        let (outcome, act) = self.decide_with(command, &Leave::trusted())?;
+        self.perform(command, outcome, act)
+    }
+
+    /// Carries out what was decided, unless it was only asked what it would do.
+    pub(super) fn perform(
+        &mut self,
+        command: &Command,
+        outcome: Outcome,
+        act: Act,
+    ) -> Result<(Outcome, Vec<Effect>), Refusal> {
         if command.dry_run {
             return Ok((outcome, Vec::new()));
         }
@@ -115,7 +133,7 @@ impl Control {
         Ok((outcome, self.finish()))
     }
 
-    fn decide(&self, command: &Command) -> Decided {
+    pub(super) fn decide_with(&self, command: &Command, leave: &Leave) -> Decided {
         match &command.action {
             Action::StartRollout { release } => self.decide_start(*release, command),
             Action::Rollback { leave, to } => self.decide_rollback(*leave, to.as_ref(), command),
@@ -141,10 +159,18 @@ impl Control {
             Action::UnfenceHost(host) => self.decide_unfence(*host),
             Action::ReplaceHost(host) => self.decide_replace(*host),
             Action::ApplyPolicy(text) => decide_policy(text),
+            Action::Order(spec) => self.decide_order(spec, command, leave),
+            Action::CancelOrder(id) => self.decide_cancel(*id),
+            Action::Grant(name, grants) => self.decide_grant(name, grants),
+            Action::Approve(..) | Action::Deny(_) => Err(conflict(
+                "deciding on an approval",
+                "only a person can",
+                "ask as one",
+            )),
         }
     }
 
-    fn carry_out(&mut self, act: Act, command: &Command) {
+    pub(super) fn carry_out(&mut self, act: Act, command: &Command) {
         match act {
             Act::Start(rollout) => self.start(*rollout, command),
             Act::Bar(release) => self.bar(release, &command.reason),
@@ -173,10 +199,13 @@ impl Control {
                 self.out.control = true;
                 self.refresh_all();
             }
+            Act::Order(decision) => self.give_order(*decision),
+            Act::CancelOrder(id) => self.cancel_order(id),
+            Act::Grant(name, grants) => self.grant(&name, &grants),
         }
     }
 
-    fn audit_command(&mut self, command: &Command, outcome: &Outcome) {
+    pub(super) fn audit_command(&mut self, command: &Command, outcome: &Outcome) {
         let (action, object) = match &command.action {
             Action::StartRollout { release } => ("rollout start", release.to_string()),
             Action::Rollback { leave, .. } => ("rollout rollback", leave.to_string()),
@@ -196,10 +225,17 @@ impl Control {
             Action::UnfenceHost(host) => ("host unfence", host.to_string()),
             Action::ReplaceHost(host) => ("host replace", host.to_string()),
             Action::ApplyPolicy(_) => ("policy apply", String::new()),
+            Action::Order(spec) => (order_words(&spec.kind), String::new()),
+            Action::CancelOrder(id) => ("order cancel", id.to_string()),
+            Action::Approve(id, _) => ("approval approve", id.to_string()),
+            Action::Deny(id) => ("approval deny", id.to_string()),
+            Action::Grant(name, _) => ("people grant", name.clone()),
         };
         let object = outcome
             .rollout
-            .map_or(object, |rollout| rollout.to_string());
+            .map(|rollout| rollout.to_string())
+            .or(outcome.order.map(|order| order.to_string()))
+            .unwrap_or(object);
         let reason = if command.reason.is_empty() {
             &outcome.summary
         } else {
@@ -208,7 +244,7 @@ impl Control {
         self.out.audit(&command.actor, action, &object, reason);
     }
 
-    fn remember(&mut self, command: &Command, outcome: &Outcome) {
+    pub(super) fn remember(&mut self, command: &Command, outcome: &Outcome) {
         let record = RequestRecord {
             request: command.request,
             number: self.next_request,
@@ -228,6 +264,20 @@ impl Control {
             self.requests.remove(&oldest);
             self.out.delete(RecordKey::Request(oldest));
         }
+    }
+}
+
+fn order_words(kind: &OrderKind) -> &'static str {
+    match kind {
+        OrderKind::Quarantine { .. } => "order quarantine",
+        OrderKind::Release => "order release",
+        OrderKind::Rollback { .. } => "order rollback",
+        OrderKind::Freeze => "order freeze",
+        OrderKind::Unfreeze => "order unfreeze",
+        OrderKind::Pin(_) => "order pin",
+        OrderKind::Unpin(_) => "order unpin",
+        OrderKind::Reboot => "order reboot",
+        OrderKind::Collect => "order collect",
     }
 }
 

@@ -84,7 +84,7 @@ impl Control {
             bars,
             lifted: host.record.lifted.iter().copied().take(BARS_MAX).collect(),
             heartbeat: self.policy.pace.heartbeat,
-            orders: Default::default(),
+            orders: self.orders.desired(host.record.id, host.record.frozen),
         }
     }
 

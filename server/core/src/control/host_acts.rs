@@ -81,6 +81,7 @@ impl Control {
             host.record.state = HostState::Retired;
             host.session = None;
         });
+        self.orders_retired(id);
         self.out.close(id);
     }
 

@@ -5,16 +5,22 @@
 //! never runs backwards; the wall clock is told by [`Control::wall_clock`] for display, expiry and
 //! maintenance windows.
 
+mod approvals;
 mod background;
 mod command;
 mod desired;
 mod grants;
 mod holds;
 mod host_acts;
+mod host_rollback;
 mod identity;
 mod incident;
 mod maintenance;
+mod order_caps;
+mod order_views;
+mod orders;
 mod out;
+mod people;
 mod publish;
 mod readiness;
 mod restore;
@@ -25,6 +31,7 @@ mod signals;
 mod start;
 mod views;
 
+pub use approvals::permission_of;
 pub use identity::{Incarnations, NotAdmitted};
 pub use publish::Enrolment;
 pub use restore::RestoreError;
@@ -36,7 +43,9 @@ use crate::record::RequestRecord;
 use crate::release::ReleaseRecord;
 use crate::rollout::Rollout;
 use out::Out;
-use ringward_domain::ids::{Epoch, Generation, ReleaseDigest, RequestId, RolloutId};
+use ringward_domain::ids::{
+    ApprovalId, Epoch, Generation, ReleaseDigest, RequestId, RolloutId, Sha256,
+};
 use ringward_domain::{HostId, Millis, PackageName, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -82,6 +91,13 @@ pub struct Control {
     incident: incident::Incident,
     /// Which maintenance windows of the policy are open, as looked at last.
     maintenance_open: Vec<bool>,
+    orders: crate::orders::Orders,
+    people: crate::people::People,
+    approvals: BTreeMap<ApprovalId, crate::second::ApprovalRecord>,
+    /// Public keys of the certificates each name came with, since the start.
+    keys_seen: BTreeMap<String, BTreeSet<Sha256>>,
+    /// Name of the machine this server runs on; empty where unknown.
+    own_hostname: String,
     out: Out,
 }
 
@@ -113,6 +129,11 @@ impl Control {
             background: background::Background::new(now),
             incident: incident::Incident::new(now),
             maintenance_open: Vec::new(),
+            orders: crate::orders::Orders::default(),
+            people: crate::people::People::default(),
+            approvals: BTreeMap::new(),
+            keys_seen: BTreeMap::new(),
+            own_hostname: String::new(),
             out: Out::default(),
         }
     }
@@ -157,6 +178,11 @@ impl Control {
     /// other times of day; never more of them, and never with less proof.
     pub fn wall_clock(&mut self, unix_ms: u64) {
         self.wall_unix_ms = unix_ms;
+    }
+
+    /// Tells the name of the machine that the server runs on: it is protected.
+    pub fn runs_on(&mut self, hostname: &str) {
+        hostname.clone_into(&mut self.own_hostname);
     }
 
     /// Tells how long it took from the event that decided a halt until it was durable and sent.

@@ -41,9 +41,14 @@ impl Control {
             Record::Rollout(rollout) => rollout.started_at,
             Record::Member(member) => member.member.since,
             Record::Incident(incident) => incident.last_failure,
-            Record::Release(_) | Record::Cohort(_) | Record::Request(_) | Record::Background(_) => {
-                Timestamp::default()
-            }
+            Record::Order(order) => order.issued_at,
+            Record::Approval(approval) => approval.asked_at,
+            Record::Release(_)
+            | Record::Cohort(_)
+            | Record::Request(_)
+            | Record::Background(_)
+            | Record::Person(_)
+            | Record::OrderHost(_) => Timestamp::default(),
         });
         times.max().unwrap_or_default()
     }
@@ -60,6 +65,7 @@ impl Control {
     ) -> Result<Self, RestoreError> {
         let mut control = Self::new(policy, now.max(Self::clock(&records)));
         let mut parts: BTreeMap<RolloutId, Parts> = BTreeMap::new();
+        let mut order_parts = Vec::new();
         for record in records {
             match record {
                 Record::Control(record) => control.restore_control(&record)?,
@@ -92,7 +98,19 @@ impl Control {
                         .insert(record.number, record.request);
                     control.requests.insert(record.request, *record);
                 }
+                Record::Person(record) => control.people.restore(*record),
+                Record::Order(record) => control.orders.restore(*record),
+                Record::OrderHost(record) => order_parts.push(*record),
+                Record::Approval(record) => {
+                    control.approvals.insert(record.id, *record);
+                }
             }
+        }
+        for part in order_parts {
+            control.orders.restore_part(part);
+        }
+        for host in control.orders.hosts() {
+            control.orders.unheard(host);
         }
         if planted(Bug::BarForgottenAfterRestart) {
             control.forget_bars();

@@ -236,6 +236,6 @@ fn on_release(
     })
 }
 
-fn rollback_ring() -> RingName {
+pub(super) fn rollback_ring() -> RingName {
     "rollback".parse().expect("a fixed name that fits")
 }

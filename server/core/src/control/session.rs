@@ -36,6 +36,7 @@ impl Control {
             boottime: (hello.boottime, now),
             next_signal: hello.next_signal,
             opened_at: hello.boottime,
+            accepted: hello.accepted,
             sent: None,
             signal_gap: None,
         });
@@ -63,6 +64,8 @@ impl Control {
             });
         }
         self.take_observed(id, hello.observed, true);
+        self.let_in_waiting(Some(id));
+        self.orders_heard(id);
         self.join_late(id);
         self.out.readiness.insert(id);
         self.out.desired.insert(id, true);
@@ -112,10 +115,14 @@ impl Control {
         match message {
             // Both are dealt with at the edge.
             ToServer::Hello(_) | ToServer::AuditKnown { .. } => {}
-            ToServer::Heartbeat(beat) => self.heartbeat(id, beat),
+            ToServer::Heartbeat(beat) => {
+                self.heartbeat(id, beat);
+                self.orders_heard(id);
+            }
             ToServer::Signals(signals) => self.signals(id, signals),
             ToServer::Observed(observed) => {
                 self.take_observed(id, *observed, false);
+                self.orders_heard(id);
                 self.out.readiness.insert(id);
                 self.out.desired.entry(id).or_insert(false);
             }
@@ -138,6 +145,7 @@ impl Control {
             return;
         };
         session.boottime = (beat.boottime, now);
+        session.accepted = session.accepted.max(beat.accepted);
         if let Some((desired, sent_at)) = &mut session.sent
             && beat.accepted < (desired.epoch, desired.generation)
             && now.since(*sent_at) >= heartbeat
@@ -176,6 +184,7 @@ impl Control {
         };
         host.session = None;
         host.observed.preparing = None;
+        self.orders.unheard(id);
         self.control_gone(id);
         self.out.readiness.insert(id);
     }

@@ -36,6 +36,10 @@ impl Control {
             self.look_at_maintenance();
             self.write_background();
         }
+        if clock {
+            self.orders_tick();
+            self.approvals_tick();
+        }
         if clock || self.plan_at.is_some_and(|at| at <= now) {
             self.plan();
         }
@@ -75,6 +79,7 @@ impl Control {
                 break;
             }
         }
+        self.put_orders();
         if std::mem::take(&mut self.out.all_desired) {
             let all: Vec<HostId> = self.hosts.keys().copied().collect();
             for id in all {

@@ -172,18 +172,20 @@ impl Control {
         picked.take(limit).map(|host| self.view_of(host)).collect()
     }
 
-    /// A page of the hosts that `wanted` picks, by id after `after`, at most `limit`; with how many it
-    /// picks in all and how many there are. Only the hosts of the page are put into words.
+    /// A page of those `seen` hosts that `wanted` picks, by id after `after`, at most `limit`; with
+    /// how many it picks in all and how many are seen. Only the hosts of the page are put into words.
     #[must_use]
     pub fn host_page(
         &self,
+        seen: &dyn Fn(&Host) -> bool,
         wanted: &dyn Fn(&Host) -> bool,
         after: Option<HostId>,
         limit: usize,
     ) -> (Vec<HostView>, u64, u64) {
         let mut page = Vec::new();
-        let mut picked = 0;
-        for (id, host) in &self.hosts {
+        let (mut picked, mut all) = (0, 0);
+        for (id, host) in self.hosts.iter().filter(|(_, host)| seen(host)) {
+            all += 1;
             if !wanted(host) {
                 continue;
             }
@@ -192,7 +194,7 @@ impl Control {
                 page.push(self.view_of(host));
             }
         }
-        (page, picked, self.hosts.len() as u64)
+        (page, picked, all)
     }
 
     /// Whether a person should look at a host.

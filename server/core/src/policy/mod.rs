@@ -2,8 +2,10 @@
 //!
 //! Text is parsed ([`raw`]) and then validated into [`Policy`]; nothing else is ever in force.
 
+mod loosened;
 mod raw;
 
+use crate::brakes::Brakes;
 use crate::maintenance::MaintenanceWindow;
 use crate::salt::sha256;
 use crate::selector::Selector;
@@ -26,6 +28,8 @@ pub struct Policy {
     pub pace: Pace,
     /// When hosts may begin an install; always where none binds them.
     pub maintenance: Vec<MaintenanceWindow>,
+    /// Caps on what takes hosts out of service.
+    pub brakes: Brakes,
 }
 
 /// Who belongs to one ring. The first ring that matches a host wins.

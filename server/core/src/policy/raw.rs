@@ -31,6 +31,7 @@ pub(super) struct RawPolicy {
     caps_per_hour: RawCaps,
     #[serde(default)]
     maintenance: Vec<RawWindow>,
+    brakes: super::loosened::RawBrakes,
 }
 
 #[derive(Debug, Deserialize)]
@@ -50,7 +51,10 @@ struct RawCaps {
     rollbacks_share: Option<f64>,
 }
 
-fn refuse<T>(field: impl Into<String>, why: impl Into<String>) -> Result<T, PolicyError> {
+pub(super) fn refuse<T>(
+    field: impl Into<String>,
+    why: impl Into<String>,
+) -> Result<T, PolicyError> {
     Err(PolicyError {
         field: field.into(),
         why: why.into(),
@@ -76,7 +80,12 @@ fn secs(
 }
 
 /// A number above zero, at most `most`.
-fn share(field: &str, given: Option<f64>, default: f64, most: f64) -> Result<f64, PolicyError> {
+pub(super) fn share(
+    field: &str,
+    given: Option<f64>,
+    default: f64,
+    most: f64,
+) -> Result<f64, PolicyError> {
     match given {
         None => Ok(default),
         Some(x) if x > 0.0 && x <= most => Ok(x),
@@ -107,12 +116,14 @@ impl RawPolicy {
 
     pub(super) fn validate(self, text: &str) -> Result<Policy, PolicyError> {
         let pace = self.pace()?;
+        let brakes = self.brakes.validate()?;
         let rings = rings(self.ring)?;
         Ok(Policy {
             text: text.to_owned(),
             rings,
             pace,
             maintenance: maintenance::validate(self.maintenance)?,
+            brakes,
         })
     }
 

@@ -57,7 +57,7 @@ pub(super) async fn hosts(session: &Session, verb: Hosts) -> Result<(), Error> {
     }
 }
 
-async fn find(client: &Client, text: &str) -> Result<HostId, Error> {
+pub(super) async fn find(client: &Client, text: &str) -> Result<HostId, Error> {
     if let Ok(id) = text.parse() {
         return Ok(id);
     }

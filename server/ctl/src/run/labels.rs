@@ -97,6 +97,8 @@ fn summary(changes: &[(String, HostId, Labels)]) -> Outcome {
         )],
         left_out: Vec::new(),
         warnings,
+        order: None,
+        approval: None,
     }
 }
 

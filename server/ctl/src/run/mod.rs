@@ -5,6 +5,7 @@ mod fleet;
 mod incidents;
 mod keys;
 mod labels;
+mod orders;
 mod releases;
 mod rollouts;
 
@@ -42,6 +43,11 @@ pub async fn run(cli: Cli) -> Result<(), Error> {
         Noun::Audit(verb) => audit::run(&session, verb).await,
         Noun::Incidents(verb) => incidents::run(&session, verb).await,
         Noun::Suspects { limit } => incidents::suspects(&session, limit).await,
+        Noun::Quarantine(verb) => orders::quarantine(&session, verb).await,
+        Noun::Release(to) => orders::release(&session, to).await,
+        Noun::Orders(verb) => orders::orders(&session, verb).await,
+        Noun::Approvals(verb) => orders::approvals(&session, verb).await,
+        Noun::People(verb) => orders::people(&session, verb).await,
         Noun::StopAll(order) => session.brake(&order, Action::StopAll).await,
         Noun::ResumeAll(order) => session.order(&order, Action::ResumeAll).await.map(|_| ()),
         Noun::Context(ContextVerb::Show) => context_show(&session).await,
@@ -81,11 +87,16 @@ impl Session {
         action: Action,
     ) -> Result<Outcome, Error> {
         if !order.dry_run && !order.yes {
-            let would = send(client, dry(&order.reason), action.clone()).await?;
+            let dry = Act {
+                break_glass: order.break_glass,
+                ..dry(&order.reason)
+            };
+            let would = send(client, dry, action.clone()).await?;
             confirm(order, &would)?;
         }
         let act = Act {
             dry_run: order.dry_run,
+            break_glass: order.break_glass,
             ..act(&order.reason)
         };
         let outcome = send(client, act, action).await?;

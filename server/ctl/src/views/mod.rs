@@ -3,6 +3,7 @@
 pub mod audit;
 pub mod hosts;
 pub mod incidents;
+pub mod orders;
 pub mod outcome;
 pub mod releases;
 pub mod rings;

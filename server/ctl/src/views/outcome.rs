@@ -19,6 +19,15 @@ pub fn show(outcome: &Outcome, dry_run: bool) -> String {
     if let Some(rollout) = outcome.rollout {
         let _ = writeln!(text, "rollout {rollout}");
     }
+    if let Some(order) = outcome.order {
+        let _ = writeln!(text, "order {order}");
+    }
+    if let Some((approval, _)) = outcome.approval {
+        let _ = writeln!(
+            text,
+            "nothing was done yet; a second person: ringwardctl approvals approve {approval}"
+        );
+    }
     for (ring, hosts) in &outcome.hosts {
         let mut names: Vec<_> = hosts
             .iter()

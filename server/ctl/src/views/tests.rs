@@ -121,6 +121,8 @@ fn an_outcome_says_who_was_not_counted_and_why() {
             (HostId(22), "not an active host".into()),
         ],
         warnings: vec!["boot unproven: verify_boot is off in ring canary".into()],
+        order: None,
+        approval: None,
     };
     assert_snapshot!(outcome::show(&outcome, true));
 }

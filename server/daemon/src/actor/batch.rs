@@ -127,7 +127,7 @@ impl Work {
         let records = std::mem::take(&mut self.records);
         let (wholes, parts): (Vec<_>, Vec<_>) = records
             .into_iter()
-            .partition(|(key, _)| matches!(key.kind, "rollout" | "control" | "request"));
+            .partition(|(key, _)| matches!(key.kind, "rollout" | "control" | "request" | "order"));
         for (key, record) in parts.into_iter().chain(wholes) {
             match record {
                 Some(record) => {

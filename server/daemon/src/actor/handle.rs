@@ -4,6 +4,7 @@ use super::{Input, Seen, Session, SessionId, WatchHub, What};
 use ringward_domain::HostId;
 use ringward_domain::command::{Command, Outcome, Refusal};
 use ringward_domain::host::HostState;
+use ringward_domain::people::Caller;
 use ringward_domain::session::{Hello, ToServer};
 use ringward_server_core::control::{Enrolment, NotAdmitted};
 use ringward_server_core::release::ReleaseRecord;
@@ -160,13 +161,34 @@ impl Handle {
         answer.await.map_err(|_| Gone)
     }
 
-    /// Carries out a person's order.
+    /// Carries out an order of the program itself, or says what it would do: nobody is asked.
     ///
     /// # Errors
     /// Where the server stops; inside, where the order is refused.
     pub async fn command(&self, command: Command) -> Result<Result<Outcome, Refusal>, Gone> {
+        self.command_of(None, command).await
+    }
+
+    /// Carries out what a person asks for, if that person may.
+    ///
+    /// # Errors
+    /// Where the server stops; inside, where it is refused.
+    pub async fn ask_for(
+        &self,
+        caller: Caller,
+        command: Command,
+    ) -> Result<Result<Outcome, Refusal>, Gone> {
+        self.command_of(Some(Box::new(caller)), command).await
+    }
+
+    async fn command_of(
+        &self,
+        caller: Option<Box<Caller>>,
+        command: Command,
+    ) -> Result<Result<Outcome, Refusal>, Gone> {
         let (reply, answer) = oneshot::channel();
         self.tell(What::Command {
+            caller,
             command: Box::new(command),
             reply,
         })

@@ -27,10 +27,11 @@ use crate::storage::flush_heard;
 use batch::Work;
 use ringward_domain::command::{Action, Command, Outcome, Refusal};
 use ringward_domain::host::HostState;
+use ringward_domain::people::Caller;
 use ringward_domain::session::{Hello, ToServer};
 use ringward_domain::{HostId, Millis, RolloutId, Timestamp};
 use ringward_server_core::control::{Control, Enrolment, NotAdmitted};
-use ringward_server_core::event::{Event, Notice};
+use ringward_server_core::event::{Effect, Event, Notice};
 use ringward_server_core::release::ReleaseRecord;
 use ringward_store::{AnyStore, Fence};
 use sessions::Sessions;
@@ -123,6 +124,8 @@ pub enum What {
     },
     /// A person orders something; answered when durable.
     Command {
+        /// Who, where it is a person; the program itself may everything.
+        caller: Option<Box<Caller>>,
         /// What.
         command: Box<Command>,
         /// What it did.
@@ -164,6 +167,7 @@ pub struct Actor {
     flushing: Option<JoinHandle<()>>,
     /// Somebody copies what is written: nothing is, until this is released.
     hold: Option<oneshot::Receiver<()>>,
+    first: Vec<Effect>,
 }
 
 /// What an actor starts from.
@@ -188,6 +192,8 @@ pub struct Start {
     pub stop: CancellationToken,
     /// Events that may wait.
     pub queue: usize,
+    /// What the start itself led to.
+    pub first: Vec<Effect>,
 }
 
 impl Actor {
@@ -223,6 +229,7 @@ impl Actor {
             heard_flushed,
             flushing: None,
             hold: None,
+            first: start.first,
         };
         (actor, handle)
     }
@@ -238,6 +245,11 @@ impl Actor {
     /// Where another server took the lease, or the store contradicts itself.
     pub async fn run(mut self) -> Result<(), ServerError> {
         let mut taken = Vec::with_capacity(BATCH_MAX);
+        let mut first = Work::default();
+        first.absorb(std::mem::take(&mut self.first), Instant::now());
+        if !self.settle(first).await? {
+            return Ok(());
+        }
         self.health.set_ready();
         loop {
             if !self.wait(&mut taken).await {
@@ -379,8 +391,12 @@ impl Actor {
                 let effects = self.control.halt_durable(rollout, ms);
                 work.absorb(effects, at);
             }
-            What::Command { command, reply } => {
-                let answer = self.command(&command, now, at, work);
+            What::Command {
+                caller,
+                command,
+                reply,
+            } => {
+                let answer = self.command(caller.as_deref(), &command, now, at, work);
                 work.reply(move || drop(reply.send(answer)));
             }
             What::Publish { record, reply } => {
@@ -435,13 +451,23 @@ impl Actor {
 
     fn command(
         &mut self,
+        caller: Option<&Caller>,
         command: &Command,
         now: Timestamp,
         at: Instant,
         work: &mut Work,
     ) -> Result<Outcome, Refusal> {
-        let (outcome, effects) = self.control.command(command, now)?;
-        if !command.dry_run && !effects.is_empty() {
+        let (outcome, effects) = match caller {
+            None => self.control.command(command, now)?,
+            Some(caller) => {
+                if let Some(key) = caller.key {
+                    self.control.saw_certificate(&caller.name, key);
+                }
+                self.control.ask_for(caller, command, now)?
+            }
+        };
+        let done = outcome.approval.is_none();
+        if done && !command.dry_run && !effects.is_empty() {
             self.notes.note(command, work);
         }
         work.absorb(effects, at);

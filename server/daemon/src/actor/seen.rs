@@ -9,6 +9,7 @@ use ringward_domain::report::{HostView, MemberState, MemberView, ReleaseView, Ro
 use ringward_domain::{AssignmentKind, HostId, ReleaseDigest, RingName, RolloutId, Timestamp};
 use ringward_server_core::control::Control;
 use ringward_server_core::host::Host;
+use ringward_server_core::people::Scope;
 use ringward_server_core::policy::RingPolicy;
 use ringward_server_core::rollout::order::{Candidate, plan_rings};
 use ringward_server_core::salt::Salt;
@@ -43,10 +44,11 @@ impl Seen<'_> {
         self.control.admits(host)
     }
 
-    /// A page of the hosts that `wanted` picks, retired ones too, by id after `after`; with how many
-    /// it picks in all, and how many there are.
+    /// A page of the hosts in `scope` that `wanted` picks, retired ones too, by id after `after`;
+    /// with how many it picks in all, and how many there are in that scope.
     pub fn hosts(
         &self,
+        scope: &(Scope, Scope),
         wanted: &HostFilter,
         after: Option<HostId>,
         limit: usize,
@@ -57,7 +59,8 @@ impl Seen<'_> {
             let labels = &record.labels;
             wanted.matches(record.id, record.state, &record.facts, labels, attention)
         };
-        self.control.host_page(&picks, after, limit)
+        let seen = |host: &Host| scope.0.covers_both(&scope.1, &host.record.labels);
+        self.control.host_page(&seen, &picks, after, limit)
     }
 
     /// What looks different since this was asked last.

@@ -1,10 +1,14 @@
 //! Hosts and the tokens by which new ones join.
 
-use super::{Shared, admin, carry_out, not_found, plain_outcome, store_failed, token_refused};
+use super::{
+    Shared, admin, breaks_glass, carry_out, not_found, plain_outcome, scope, store_failed,
+    token_refused, whole,
+};
 use crate::pki::random;
 use crate::tokens::Order;
 use ringward_domain::HostId;
-use ringward_domain::command::Action;
+use ringward_domain::command::{Action, Refusal};
+use ringward_domain::people::Permission;
 use ringward_domain::signal::Signal;
 use ringward_store::Store;
 use ringward_wire::command::Act;
@@ -42,7 +46,7 @@ impl FleetService for FleetApi {
         &self,
         request: Request<pb::ListHostsRequest>,
     ) -> Result<Response<pb::ListHostsResponse>, Status> {
-        admin(&request)?;
+        let scope = scope(&self.0.handle, &*admin(&request)?, Permission::Read).await?;
         let request = request.into_inner();
         let page = PageRequest::decode(request.page_size, request.page_token)?;
         let filter = HostFilter::try_from(request.filter.unwrap_or_default())?;
@@ -58,7 +62,7 @@ impl FleetService for FleetApi {
             .ask(move |seen| {
                 // One more than fits says that there is a next page.
                 let (mut hosts, total, all) =
-                    seen.hosts(&filter, after, page.size.saturating_add(1));
+                    seen.hosts(&scope, &filter, after, page.size.saturating_add(1));
                 let more = hosts.len() > page.size;
                 hosts.truncate(page.size);
                 let next = match hosts.last() {
@@ -80,9 +84,11 @@ impl FleetService for FleetApi {
         &self,
         request: Request<pb::GetHostRequest>,
     ) -> Result<Response<pb::HostView>, Status> {
-        admin(&request)?;
+        let scope = scope(&self.0.handle, &*admin(&request)?, Permission::Read).await?;
         let id = HostId(request.into_inner().host);
         let view = self.0.handle.ask(move |seen| seen.host(id)).await?;
+        // What a caller may not see does not exist for them.
+        let view = view.filter(|host| scope.0.covers_both(&scope.1, &host.labels));
         let mut view = view.ok_or_else(|| {
             not_found(
                 "host",
@@ -105,6 +111,14 @@ impl FleetService for FleetApi {
             .spec
             .ok_or_else(|| status::bad_field("spec", "must be set"))?;
         let spec = TokenSpec::try_from(spec).map_err(|error| error.within("spec"))?;
+        let scope = scope(&self.0.handle, &admin, Permission::Host).await?;
+        if !scope.0.covers_both(&scope.1, &spec.labels) {
+            return Err(status::refused(&Refusal::Denied {
+                what: "making a token for hosts with these labels".to_owned(),
+                why: format!("they are outside the grants of {}", admin.name),
+                next: "give the token labels within them".to_owned(),
+            }));
+        }
         let secret = Secret::new(random());
         let order = order(act, &admin.name);
         let (view, made) = self
@@ -162,6 +176,7 @@ impl FleetService for FleetApi {
 
     async fn revoke_token(&self, request: Request<pb::RevokeTokenRequest>) -> Answer {
         let admin = admin(&request)?;
+        whole(&self.0.handle, &admin, Permission::Host).await?;
         let request = request.into_inner();
         let order = order(Act::decode(request.act)?, &admin.name);
         let (view, alive) = self
@@ -180,8 +195,10 @@ impl FleetService for FleetApi {
 
     async fn set_labels(&self, request: Request<pb::SetLabelsRequest>) -> Answer {
         let admin = admin(&request)?;
-        let command = command::set_labels(request.into_inner(), &admin.name);
-        carry_out(&self.0.handle, command).await
+        let request = request.into_inner();
+        let caller = admin.caller(breaks_glass(request.act.as_ref()));
+        let command = command::set_labels(request, &admin.name);
+        carry_out(&self.0.handle, caller, command).await
     }
 
     async fn approve_host(&self, request: Request<pb::HostCommand>) -> Answer {
@@ -223,7 +240,7 @@ impl FleetApi {
     ) -> Answer {
         let admin = admin(&request)?;
         let command = command::on_host(request.into_inner(), &admin.name, action);
-        carry_out(&self.0.handle, command).await
+        carry_out(&self.0.handle, admin.caller(false), command).await
     }
 
     /// Distinct signals in the store, by reading it from end to end.

@@ -33,6 +33,6 @@ impl IdentityApi {
     ) -> Answer {
         let admin = admin(&request)?;
         let command = command::on_host(request.into_inner(), &admin.name, action);
-        carry_out(&self.0.handle, command).await
+        carry_out(&self.0.handle, admin.caller(false), command).await
     }
 }

@@ -3,8 +3,11 @@
 mod agent;
 mod audit;
 mod fleet;
+mod gate;
 mod identity;
+mod orders;
 mod overview;
+mod people;
 mod policy;
 mod release;
 mod rollout;
@@ -16,8 +19,11 @@ mod watch;
 pub use agent::AgentApi;
 pub use audit::AuditApi;
 pub use fleet::FleetApi;
+pub use gate::Door;
 pub use identity::IdentityApi;
+pub use orders::{ApprovalApi, OrderApi};
 pub use overview::OverviewApi;
+pub use people::PeopleApi;
 pub use policy::PolicyApi;
 pub use release::ReleaseApi;
 pub use rollout::RolloutApi;
@@ -25,6 +31,7 @@ pub use suspects::SuspectApi;
 pub use trust::TrustApi;
 pub use watch::WatchApi;
 
+use crate::accounts::Accounts;
 use crate::actor::{Gone, Handle};
 use crate::artefacts::Artefacts;
 use crate::audit::AuditLog;
@@ -36,6 +43,8 @@ use crate::pki::{AdminIdentity, HostIdentity, Pki};
 use crate::tokens::{TokenError, Tokens};
 use ringward_domain::Sha256;
 use ringward_domain::command::{Command, Outcome, Refusal};
+use ringward_domain::people::{Caller, Permission};
+use ringward_server_core::people::Scope;
 use ringward_store::{AnyStore, StoreError};
 use ringward_wire::error::DecodeError;
 use ringward_wire::{pb, status};
@@ -47,6 +56,8 @@ use tonic::{Code, Request, Response, Status};
 pub struct Shared {
     /// The way to the decisions.
     pub handle: Handle,
+    /// Passwords and API tokens.
+    pub accounts: Arc<Accounts>,
     /// Enrolment tokens.
     pub tokens: Tokens,
     /// The authority.
@@ -135,6 +146,37 @@ fn admin<T>(request: &Request<T>) -> Result<Arc<AdminIdentity>, Status> {
     }
 }
 
+/// Over which hosts a caller holds a permission.
+async fn scope(
+    handle: &Handle,
+    admin: &AdminIdentity,
+    permission: Permission,
+) -> Result<(Scope, Scope), Status> {
+    let caller = admin.caller(false);
+    Ok(handle
+        .ask(move |seen| seen.control.scope(&caller, permission))
+        .await?)
+}
+
+/// What concerns the whole fleet needs a grant over the whole fleet.
+async fn whole(
+    handle: &Handle,
+    admin: &AdminIdentity,
+    permission: Permission,
+) -> Result<(), Status> {
+    if scope(handle, admin, permission).await? == (Scope::All, Scope::All) {
+        return Ok(());
+    }
+    Err(status::refused(&Refusal::Denied {
+        what: "this call".to_owned(),
+        why: format!(
+            "it is about the whole fleet, and the grants of {} are not",
+            admin.name
+        ),
+        next: "ask an admin for the role over the whole fleet".to_owned(),
+    }))
+}
+
 /// What the store's failure is to a caller.
 fn store_failed(error: &StoreError) -> Status {
     tracing::error!(%error, "answering a call");
@@ -170,17 +212,23 @@ fn not_found(what: &str, id: String, next: &str) -> Status {
 /// A command read from the wire, carried out.
 async fn carry_out(
     handle: &Handle,
+    caller: Caller,
     command: Result<Command, DecodeError>,
 ) -> Result<Response<pb::Outcome>, Status> {
     let command = command?;
     let named = (command.actor.clone(), command.request, command.dry_run);
     let outcome = handle
-        .command(command)
+        .ask_for(caller, command)
         .await?
         .map_err(|refusal| status::refused(&refusal))?;
     let (actor, request_id, dry_run) = named;
     tracing::info!(actor, %request_id, dry_run, summary = outcome.summary, "order carried out");
     Ok(Response::new(outcome.into()))
+}
+
+/// Whether a call says that it does alone what takes two.
+fn breaks_glass(act: Option<&pb::Act>) -> bool {
+    act.is_some_and(|act| act.break_glass)
 }
 
 /// An outcome without hosts.
@@ -191,6 +239,8 @@ fn plain_outcome(summary: impl Into<String>) -> Outcome {
         hosts: Vec::new(),
         left_out: Vec::new(),
         warnings: Vec::new(),
+        order: None,
+        approval: None,
     }
 }
 

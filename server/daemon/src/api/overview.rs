@@ -1,10 +1,11 @@
 //! What a person sees at one glance of a large fleet.
 
-use super::{Shared, admin, not_found, peer};
+use super::{Shared, admin, not_found, peer, whole};
 use crate::actor::BUCKET_MS;
 use crate::clock::unix_ms;
 use crate::overview::Overview;
 use ringward_domain::RolloutId;
+use ringward_domain::people::Permission;
 use ringward_wire::pb;
 use ringward_wire::pb::overview_service_server::OverviewService;
 use std::sync::Arc;
@@ -32,7 +33,8 @@ impl OverviewService for OverviewApi {
         &self,
         request: Request<pb::FleetFeedRequest>,
     ) -> Result<Response<Self::FleetStream>, Status> {
-        admin(&request)?;
+        let admin = admin(&request)?;
+        whole(&self.shared.handle, &admin, Permission::Read).await?;
         let closing = peer(&request)?.closing.clone();
         let has = request.into_inner();
         let (picture, revision, texts) = (has.picture, has.revision, has.texts);

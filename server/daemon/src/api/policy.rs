@@ -1,6 +1,6 @@
 //! The ring policy.
 
-use super::{Shared, admin, carry_out};
+use super::{Shared, admin, breaks_glass, carry_out};
 use ringward_domain::command::Action;
 use ringward_wire::command::Act;
 use ringward_wire::pb::policy_service_server::PolicyService;
@@ -28,9 +28,12 @@ impl PolicyService for PolicyApi {
             request: ringward_domain::RequestId(crate::pki::random()),
             reason: "check".to_owned(),
             dry_run: true,
+            break_glass: false,
         };
         let command = act.command(&admin.name, Action::ApplyPolicy(policy));
-        carry_out(&self.0.handle, Ok(command)).await
+        let outcome = self.0.handle.command(command).await?;
+        let outcome = outcome.map_err(|refusal| status::refused(&refusal))?;
+        Ok(Response::new(outcome.into()))
     }
 
     async fn apply(
@@ -38,8 +41,10 @@ impl PolicyService for PolicyApi {
         request: Request<pb::ApplyPolicyRequest>,
     ) -> Result<Response<pb::Outcome>, Status> {
         let admin = admin(&request)?;
-        let command = command::apply_policy(request.into_inner(), &admin.name);
-        carry_out(&self.0.handle, command).await
+        let request = request.into_inner();
+        let caller = admin.caller(breaks_glass(request.act.as_ref()));
+        let command = command::apply_policy(request, &admin.name);
+        carry_out(&self.0.handle, caller, command).await
     }
 
     async fn get(

@@ -1,13 +1,14 @@
 //! Releases: published whole and verified, or not at all.
 
 use super::agent::blocking;
-use super::{Shared, admin, carry_out, not_found, page_of, plain_outcome};
+use super::{Shared, admin, carry_out, not_found, page_of, plain_outcome, whole};
 use crate::artefacts::{ArtefactError, Receiving};
 use crate::clock::unix_ms;
 use crate::error::chain;
 use crate::release_check::{Checked, check, load_root};
 use ringward_domain::command::{Action, Outcome};
 use ringward_domain::manifest::Envelope;
+use ringward_domain::people::Permission;
 use ringward_domain::report::{ReleaseView, Standing};
 use ringward_domain::{ReleaseDigest, Sha256};
 use ringward_server_core::release::ReleaseRecord;
@@ -48,6 +49,7 @@ impl ReleaseService for ReleaseApi {
         request: Request<Streaming<pb::PublishRequest>>,
     ) -> Result<Response<pb::PublishResponse>, Status> {
         let admin = admin(&request)?;
+        whole(&self.0.handle, &admin, Permission::Rollout).await?;
         let mut parts = request.into_inner();
         let _turn = self
             .0
@@ -163,7 +165,7 @@ impl ReleaseApi {
     ) -> Answer {
         let admin = admin(&request)?;
         let command = command::on_release(request.into_inner(), &admin.name, action);
-        carry_out(&self.0.handle, command).await
+        carry_out(&self.0.handle, admin.caller(false), command).await
     }
 
     /// Reads the first part and verifies the release before a byte of content is taken.

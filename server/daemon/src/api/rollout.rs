@@ -1,6 +1,6 @@
 //! Rollouts, as people order and read them.
 
-use super::{Shared, admin, carry_out, not_found, page_of};
+use super::{Shared, admin, breaks_glass, carry_out, not_found, page_of};
 use crate::actor::is_active;
 use ringward_domain::command::Action;
 use ringward_domain::report::MemberState;
@@ -26,13 +26,13 @@ impl RolloutApi {
     ) -> Answer {
         let admin = admin(&request)?;
         let command = command::on_rollout(request.into_inner(), &admin.name, action);
-        carry_out(&self.0.handle, command).await
+        carry_out(&self.0.handle, admin.caller(false), command).await
     }
 
     async fn on_fleet(&self, request: Request<pb::FleetCommand>, action: Action) -> Answer {
         let admin = admin(&request)?;
         let command = command::on_fleet(request.into_inner(), &admin.name, action);
-        carry_out(&self.0.handle, command).await
+        carry_out(&self.0.handle, admin.caller(false), command).await
     }
 }
 
@@ -48,14 +48,16 @@ fn no_rollout(id: RolloutId) -> Status {
 impl RolloutService for RolloutApi {
     async fn start(&self, request: Request<pb::StartRequest>) -> Answer {
         let admin = admin(&request)?;
-        let command = command::start(request.into_inner(), &admin.name);
-        carry_out(&self.0.handle, command).await
+        let request = request.into_inner();
+        let caller = admin.caller(breaks_glass(request.act.as_ref()));
+        let command = command::start(request, &admin.name);
+        carry_out(&self.0.handle, caller, command).await
     }
 
     async fn rollback(&self, request: Request<pb::RollbackRequest>) -> Answer {
         let admin = admin(&request)?;
         let command = command::rollback(request.into_inner(), &admin.name);
-        carry_out(&self.0.handle, command).await
+        carry_out(&self.0.handle, admin.caller(false), command).await
     }
 
     async fn pause(&self, request: Request<pb::RolloutCommand>) -> Answer {

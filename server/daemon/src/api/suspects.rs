@@ -1,6 +1,7 @@
 //! Incidents and suspects, as people read them.
 
-use super::{Shared, admin, not_found};
+use super::{Shared, admin, not_found, whole};
+use ringward_domain::people::Permission;
 use ringward_wire::incident::{INCIDENTS_MAX, SUSPECTS_MAX};
 use ringward_wire::pb;
 use ringward_wire::pb::suspect_service_server::SuspectService;
@@ -20,7 +21,8 @@ impl SuspectService for SuspectApi {
         &self,
         request: Request<pb::ListIncidentsRequest>,
     ) -> Result<Response<pb::ListIncidentsResponse>, Status> {
-        admin(&request)?;
+        let admin = admin(&request)?;
+        whole(&self.0.handle, &admin, Permission::Read).await?;
         let all = request.into_inner().all;
         let ask = self
             .0
@@ -37,7 +39,8 @@ impl SuspectService for SuspectApi {
         &self,
         request: Request<pb::GetIncidentRequest>,
     ) -> Result<Response<pb::IncidentView>, Status> {
-        admin(&request)?;
+        let admin = admin(&request)?;
+        whole(&self.0.handle, &admin, Permission::Read).await?;
         let number = request.into_inner().number;
         let view = self
             .0
@@ -58,7 +61,8 @@ impl SuspectService for SuspectApi {
         &self,
         request: Request<pb::ListSuspectsRequest>,
     ) -> Result<Response<pb::ListSuspectsResponse>, Status> {
-        admin(&request)?;
+        let admin = admin(&request)?;
+        whole(&self.0.handle, &admin, Permission::Read).await?;
         let limit = match request.into_inner().limit as usize {
             0 => SUSPECTS_USUAL,
             limit => limit.min(SUSPECTS_MAX),

@@ -36,6 +36,18 @@ pub trait AdminPages: Send + Sync + 'static {
     fn not_ready(&self) -> Option<String>;
 }
 
+/// Decides whether a peer may make a call.
+pub trait Gate: Send + Sync + 'static {
+    /// The peer as the call sees it, by its certificate or by the bearer token it shows; the status
+    /// that refuses it otherwise.
+    fn admit(
+        &self,
+        path: String,
+        peer: Peer,
+        bearer: Option<String>,
+    ) -> Pin<Box<dyn Future<Output = Result<Peer, Status>> + Send>>;
+}
+
 /// gRPC routes with the rules that hold for every call.
 #[derive(Clone)]
 pub struct Serve {
@@ -43,6 +55,7 @@ pub struct Serve {
     pages: Option<Arc<dyn AdminPages>>,
     metrics: Arc<Metrics>,
     unary_timeout: Duration,
+    gate: Arc<dyn Gate>,
 }
 
 #[derive(Clone)]
@@ -59,8 +72,14 @@ static REQUESTS: AtomicU64 = AtomicU64::new(1);
 
 impl Serve {
     /// The agents' services.
-    pub fn agents(routes: Routes, metrics: Arc<Metrics>, unary_timeout: Duration) -> Self {
+    pub fn agents(
+        routes: Routes,
+        gate: Arc<dyn Gate>,
+        metrics: Arc<Metrics>,
+        unary_timeout: Duration,
+    ) -> Self {
         Self {
+            gate,
             routes: Kind::Grpc(routes.prepare()),
             pages: None,
             metrics,
@@ -71,11 +90,13 @@ impl Serve {
     /// The admins' services, also as gRPC-web, and the pages.
     pub fn admins(
         routes: Routes,
+        gate: Arc<dyn Gate>,
         pages: Arc<dyn AdminPages>,
         metrics: Arc<Metrics>,
         unary_timeout: Duration,
     ) -> Self {
         Self {
+            gate,
             routes: Kind::GrpcAndWeb(GrpcWebLayer::new().layer(routes.prepare())),
             pages: Some(pages),
             metrics,
@@ -106,7 +127,48 @@ impl Serve {
         Some(response)
     }
 
-    async fn call(mut self, request: Request<Incoming>) -> Response<Body> {
+    /// Sets the peer that the gate admits; its refusal otherwise.
+    async fn admit(&self, request: &mut Request<Incoming>) -> Result<(), Response<Body>> {
+        let is_metrics = self.pages.is_some() && request.uri().path() == "/metrics";
+        if request.method() != Method::POST && !is_metrics {
+            return Ok(());
+        }
+        let bearer = request
+            .headers()
+            .get(header::AUTHORIZATION)
+            .and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "))
+            .map(str::to_owned)
+            .filter(|_| self.pages.is_some());
+        let path = request.uri().path().to_owned();
+        let Some(peer) = request.extensions().get::<Peer>().cloned() else {
+            return Ok(());
+        };
+        let kind = request.headers().get(header::CONTENT_TYPE).cloned();
+        match self.gate.admit(path, peer, bearer).await {
+            Ok(peer) => {
+                request.extensions_mut().insert(peer);
+                Ok(())
+            }
+            Err(_) if is_metrics => {
+                let mut response = Response::new(Body::empty());
+                *response.status_mut() = StatusCode::FORBIDDEN;
+                Err(response)
+            }
+            Err(status) => {
+                let mut response: Response<Body> = status.into_http();
+                // A gRPC-web client reads the answer by the kind that it sent.
+                if let Some(kind) = kind {
+                    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+                }
+                Err(response)
+            }
+        }
+    }
+
+    async fn call(mut self, mut request: Request<Incoming>) -> Response<Body> {
+        if let Err(refused) = self.admit(&mut request).await {
+            return refused;
+        }
         if let Some(page) = self.page(&request) {
             return page;
         }

@@ -6,7 +6,7 @@ mod limits;
 mod tls;
 
 pub use accept::{Listener, bind};
-pub use http::{AdminPages, Answer, Serve};
+pub use http::{AdminPages, Answer, Gate, Serve};
 pub use tls::{admin_tls, agent_tls};
 
 use crate::pki::{AdminIdentity, HostIdentity};

@@ -1,6 +1,7 @@
 //! Who a peer is: read from its verified leaf certificate and from nothing else.
 
 use super::sha256;
+use ringward_domain::people::{Caller, Proof};
 use ringward_domain::{HostId, Sha256};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
@@ -26,6 +27,31 @@ pub struct HostIdentity {
 pub struct AdminIdentity {
     /// Common name of the subject.
     pub name: String,
+    /// SHA-256 of the certificate's public key; none where no certificate was shown.
+    pub key: Option<Sha256>,
+    /// How it was proved.
+    pub by: Proof,
+}
+
+impl AdminIdentity {
+    /// Somebody who signed in without a certificate.
+    pub fn signed_in(name: String) -> Self {
+        Self {
+            name,
+            key: None,
+            by: Proof::Session,
+        }
+    }
+
+    /// As the decisions know a caller.
+    pub fn caller(&self, break_glass: bool) -> Caller {
+        Caller {
+            name: self.name.clone(),
+            key: self.key,
+            by: self.by.clone(),
+            break_glass,
+        }
+    }
 }
 
 /// Why a verified certificate names nobody.
@@ -102,6 +128,8 @@ pub fn admin_identity(der: &[u8]) -> Result<AdminIdentity, IdentityError> {
     }
     Ok(AdminIdentity {
         name: name.to_owned(),
+        key: Some(sha256(certificate.public_key().raw)),
+        by: Proof::Certificate,
     })
 }
 

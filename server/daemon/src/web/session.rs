@@ -40,7 +40,7 @@ impl Sessions {
     pub fn open(&self, admin: String, now_unix_ms: u64) -> String {
         let secret = sha256(&random::<32>()).to_string();
         let session = Session {
-            admin: Arc::new(AdminIdentity { name: admin }),
+            admin: Arc::new(AdminIdentity::signed_in(admin)),
             expires_unix_ms: now_unix_ms + SESSION_LIFE_MS,
             ended: self.stop.child_token(),
         };

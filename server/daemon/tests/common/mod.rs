@@ -88,6 +88,7 @@ pub fn act(reason: &str) -> Option<pb::Act> {
         request: request_id(),
         reason: reason.to_owned(),
         dry_run: false,
+        break_glass: false,
     };
     Some(act.into())
 }
