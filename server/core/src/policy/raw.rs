@@ -31,6 +31,7 @@ pub(super) struct RawPolicy {
     caps_per_hour: RawCaps,
     #[serde(default)]
     maintenance: Vec<RawWindow>,
+    #[serde(default)]
     brakes: super::loosened::RawBrakes,
 }
 
