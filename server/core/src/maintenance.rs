@@ -12,7 +12,7 @@ use crate::policy::PolicyError;
 use crate::selector::Selector;
 use jiff::civil::Time;
 use jiff::tz::{TimeZone, TimeZoneDatabase};
-use jiff::{Timestamp as Instant, ToSpan, Zoned};
+use jiff::{Timestamp as Moment, ToSpan, Zoned};
 use ringward_domain::host::Labels;
 use serde::Deserialize;
 use std::collections::BTreeSet;
@@ -222,7 +222,7 @@ impl MaintenanceWindow {
 
     fn local(&self, unix_ms: u64) -> Option<Zoned> {
         let ms = i64::try_from(unix_ms).ok()?;
-        let instant = Instant::from_millisecond(ms).ok()?;
+        let instant = Moment::from_millisecond(ms).ok()?;
         Some(instant.to_zoned(self.zone.clone()))
     }
 }
@@ -241,7 +241,7 @@ mod tests {
     }
 
     fn unix_ms(text: &str) -> u64 {
-        let instant: Instant = text.parse().unwrap();
+        let instant: Moment = text.parse().unwrap();
         u64::try_from(instant.as_millisecond()).unwrap()
     }
 
