@@ -2,6 +2,7 @@
 //! (DESIGN §2.8): the control plane must never be the next outage.
 
 use crate::policy::HourlyCap;
+use crate::slips::{Slip, slipped};
 use ringward_domain::order_spec::CapKind;
 use ringward_domain::{HostId, Millis, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -155,12 +156,13 @@ impl Load {
         // A host takes one place within the hour, however often it is meant. It is no way in either:
         // where two people went beyond a cap, what they took back is not one person's to order again.
         let itself = u64::from(self.hour.contains(&host));
-        if self.hour.len() as u64 - itself >= brakes.hour.of(self.fleet) * times {
+        let free = itself == 1 && slipped(Slip::TakenBackIsFree);
+        if !free && self.hour.len() as u64 - itself >= brakes.hour.of(self.fleet) * times {
             return Err(CapKind::Hour);
         }
         let ring = self.rings.get(&place.ring).copied().unwrap_or(0);
         let of_ring = self.hour_by_ring.get(&place.ring).copied().unwrap_or(0);
-        if of_ring.saturating_sub(itself) >= brakes.ring.of(ring) * times {
+        if !free && of_ring.saturating_sub(itself) >= brakes.ring.of(ring) * times {
             return Err(CapKind::Ring);
         }
         if place.group != 0 && !self.isolated.contains(&host) {

@@ -23,6 +23,7 @@ pub mod rollout;
 pub mod salt;
 pub mod second;
 pub mod selector;
+pub mod slips;
 pub mod stats;
 pub mod strata;
 pub mod suspects;

@@ -1,6 +1,7 @@
 //! Orders as the server keeps them: what stands, for whom, and how far it got. What a host should be
 //! follows from here and nowhere else.
 
+use crate::slips::{Slip, slipped};
 use ringward_domain::order::{
     Containment, ContainmentObserved, Once, Order, OrderState, OrdersDesired, OrdersObserved,
     Origin, Quarantine, Warrant,
@@ -110,10 +111,13 @@ impl Orders {
     }
 
     /// Takes in a host's part; its order must be there already.
-    pub fn restore_part(&mut self, record: OrderHostRecord) {
+    pub fn restore_part(&mut self, mut record: OrderHostRecord) {
         let Some(standing) = self.all.get_mut(&record.order) else {
             return;
         };
+        if slipped(Slip::CapsForgottenAfterRestart) && !record.part.stands {
+            record.part.admitted = None;
+        }
         standing.parts.insert(record.host, record.part);
         self.index(record.order, record.host);
     }
@@ -344,7 +348,8 @@ impl Orders {
         for id in self.of_host(host) {
             let disrupts = self.order(id).is_some_and(|o| o.spec.kind.disrupts());
             self.change(id, host, |part| {
-                if disrupts && part.progress == Progress::Pending && part.rollout.is_none() {
+                let keeps = part.rollout.is_some() || slipped(Slip::UnheardKeepsItsPlace);
+                if disrupts && part.progress == Progress::Pending && !keeps {
                     part.stands = false;
                 }
             });

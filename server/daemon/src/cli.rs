@@ -50,6 +50,15 @@ pub enum Verb {
         #[arg(long, default_value = "admin")]
         admin: String,
     },
+    /// Make a certificate for another person; what they may do is granted apart.
+    Admin {
+        /// The data directory.
+        #[arg(long)]
+        data: PathBuf,
+        /// Their name, as in `ringwardctl people grant`.
+        #[arg(long)]
+        name: String,
+    },
     /// Trust these release keys from now on (a running server takes them at once).
     TrustRoot {
         /// The data directory.

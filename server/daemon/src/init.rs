@@ -1,7 +1,7 @@
 //! `ringward-server init`: everything a first start needs, made once and never overwritten.
 
 use crate::config::{
-    CertificatesFile, ConfigFile, DashboardFile, LimitsFile, ListenerFile, RetentionFile,
+    CertificatesFile, Config, ConfigFile, DashboardFile, LimitsFile, ListenerFile, RetentionFile,
     StoreFile, split_address,
 };
 use crate::data_dir::{DataDir, create_private_dir, read_bounded, write_whole};
@@ -145,6 +145,41 @@ pub fn init(options: &InitOptions) -> Result<Initialised, ServerError> {
     })
 }
 
+/// Issues a certificate for another person and writes the context file that carries it. It opens
+/// nothing by itself: what its bearer may do is granted to the name (`ringwardctl people grant`).
+///
+/// # Errors
+/// Where the name makes no sense, has a context file already, or a file cannot be written.
+pub fn new_admin(config: &Config, name: &str) -> Result<PathBuf, ServerError> {
+    if !is_admin_name(name) {
+        return Err(ServerError::refused(
+            format!("{name:?} cannot be a person's name"),
+            "use 1-64 letters, digits and '._@-', starting with a letter or digit",
+        ));
+    }
+    let data = &config.data;
+    let path = data.admin_context(name);
+    if path.exists() {
+        return Err(ServerError::refused(
+            format!("{} is there already", path.display()),
+            "give it to its owner and remove it here; then a new one can be made",
+        ));
+    }
+    if !data.seats().exists() {
+        // A folder of before there were seats seats everybody with a context: not this one.
+        let seats = data.first_people().join("\n");
+        write_whole(&data.seats(), seats.as_bytes(), 0o644)?;
+    }
+    let pki = Pki::load(&data.pki())?;
+    write_context(
+        data,
+        &pki,
+        name,
+        &config.admins.address,
+        &config.certificates,
+    )
+}
+
 pub(crate) fn refuse_existing(data: &DataDir) -> Result<(), ServerError> {
     let root = data.root();
     let occupied = match std::fs::read_dir(root) {
@@ -263,7 +298,6 @@ fn config_text(file: &ConfigFile) -> Result<String, ServerError> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::config::Config;
     use crate::data_dir::check_private;
 
     fn options(data: &Path) -> InitOptions {
@@ -306,6 +340,22 @@ mod tests {
             std::fs::read(made.data.pki().join("root.crt")).unwrap(),
             before
         );
+    }
+
+    #[test]
+    fn another_person_gets_a_certificate_once_and_by_a_name_that_is_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let made = init(&options(&dir.path().join("data"))).unwrap();
+        let config = Config::load(made.data.clone()).unwrap();
+        let path = new_admin(&config, "bea").unwrap();
+        check_private(&path).unwrap();
+        let (hers, first) = (
+            std::fs::read_to_string(path).unwrap(),
+            std::fs::read_to_string(made.context).unwrap(),
+        );
+        assert_ne!(hers, first);
+        assert!(new_admin(&config, "bea").is_err());
+        assert!(new_admin(&config, "../bea").is_err());
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! `ringward-server`: `init`, `run`, `login`, `trust-root`, `backup`, `restore`, `doctor`.
+//! `ringward-server`: `init`, `run`, `login`, `admin`, `trust-root`, `backup`, `restore`, `doctor`.
 
 mod cli;
 
@@ -58,6 +58,15 @@ fn carry_out(verb: Verb) -> Result<ExitCode, ServerError> {
                 Some(link) => println!("{link}"),
                 None => println!("{}", made.word),
             }
+        }
+        Verb::Admin { data, name } => {
+            let config = Config::load(DataDir::new(data))?;
+            let path = ringward_server::new_admin(&config, &name)?;
+            println!(
+                "{} is {name}'s: hand it over, remove it here, and grant them a role with\n  \
+                 ringwardctl people grant {name} --role ROLE",
+                path.display()
+            );
         }
         Verb::TrustRoot { data, file } => {
             let root = ringward_server::trust_root(&DataDir::new(data), &file)?;

@@ -54,11 +54,6 @@ fn executable(path: &Path, text: &str) -> Result<()> {
     Ok(())
 }
 
-/// Whether the built programs know orders.
-pub fn can_order(programs: &Path) -> bool {
-    words(Command::new(programs.join("ringwardctl")).args(["quarantine", "--help"])).is_ok()
-}
-
 /// Asks until there is an answer.
 pub fn wait_for<T>(
     what: &str,

@@ -11,6 +11,7 @@ use crate::people::Scope;
 use crate::record::{Record, RecordKey};
 use crate::salt::{derived_id, sha256};
 use crate::second::{ApprovalRecord, GLASS_DAY, GLASS_PER_DAY, KEPT, WAITING_MAX, digest};
+use crate::slips::{Slip, slipped};
 use ringward_domain::command::{Action, Command, Outcome, Refusal};
 use ringward_domain::host::Labels;
 use ringward_domain::limits::REASON_BYTES_MAX;
@@ -89,6 +90,7 @@ impl Control {
             return self.command(&command, now);
         }
         if let Some(done) = self.requests.get(&command.request)
+            && !slipped(Slip::RepeatedAgain)
             && done.action == command.action
             && self.people.may(caller, permission_of(&command.action))
         {
@@ -196,6 +198,8 @@ impl Control {
                     needs.extend(wide.map(|wide| format!("{wide} leaves much open")));
                 }
             }
+            (_, Act::Policy(_)) if slipped(Slip::LoosensAlone) => {}
+            (_, Act::Grant(..)) if slipped(Slip::GrantsAlone) => {}
             (_, Act::Policy(policy)) => needs.extend(policy.loosened(&self.policy)),
             (_, Act::Grant(name, grants)) => {
                 let added = self.people.added(name, grants);
@@ -309,7 +313,7 @@ impl Control {
     ) -> Asked {
         let approval = self.second_person(caller, id)?.clone();
         let what = format!("approving {id}");
-        if approval.digest != *shown {
+        if approval.digest != *shown && !slipped(Slip::DigestNotCompared) {
             return Err(conflict(
                 what,
                 "it is not what was shown: the digest differs",
@@ -382,6 +386,7 @@ impl Control {
             .ok_or_else(|| not_found("approval", id, next))?;
         let why = match &approval.state {
             ApprovalState::Waiting if approval.left(self.now).0 > 0 => return Ok(approval),
+            ApprovalState::Expired if slipped(Slip::ExpiredApproved) => return Ok(approval),
             ApprovalState::Waiting | ApprovalState::Expired => "it expired".to_owned(),
             ApprovalState::Approved(by) => format!("{by} approved it already"),
             ApprovalState::Denied(by) => format!("{by} denied it"),
@@ -403,16 +408,21 @@ impl Control {
                 "ask somebody else who has been an approver for 24 h",
             ))
         };
-        if approval.command.actor == caller.name {
+        if approval.command.actor == caller.name && !slipped(Slip::AuthorApproves) {
             return refuse("the second person is not the one who asked");
         }
-        if caller.key.is_some() && caller.key == approval.author_key {
+        // Its author has that certificate too: what is planted there is found there.
+        let twin = slipped(Slip::TwinApproves) || slipped(Slip::AuthorApproves);
+        if caller.key.is_some() && caller.key == approval.author_key && !twin {
             return refuse("it was asked for with the same certificate");
         }
-        if self.shares_certificate(&caller.name, &approval.command.actor) {
+        if self.shares_certificate(&caller.name, &approval.command.actor) && !twin {
             return refuse("the same certificate was seen with both names");
         }
-        let scope = self.people.approves(&caller.name, self.now);
+        let scope = match slipped(Slip::NoviceApproves) {
+            true => self.people.scope(caller, Permission::Approve).0,
+            false => self.people.approves(&caller.name, self.now),
+        };
         if scope == Scope::Nothing {
             return refuse("the role has not been held for 24 h");
         }

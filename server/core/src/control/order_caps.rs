@@ -5,6 +5,7 @@ use crate::brakes::{GLASS_TIMES, Load, Place};
 use crate::host::Host;
 use crate::orders::Part;
 use crate::rollout::order::ring_of_late;
+use crate::slips::{Slip, slipped};
 use ringward_domain::host::HostState;
 use ringward_domain::order::Origin;
 use ringward_domain::order_spec::{CapKind, OrderKind, OrderSpec, Progress};
@@ -50,7 +51,7 @@ impl Control {
         let mut parts = Vec::with_capacity(chosen.len());
         for id in chosen {
             beyond += usize::from(self.room(&mut all, spec, *id, (times, free)).is_err());
-            let away = spec.kind.disrupts() && !self.has_session(*id);
+            let away = spec.kind.disrupts() && !self.has_session(*id) && !slipped(Slip::AwayLetIn);
             let part = match away {
                 true => Part {
                     progress: Progress::Pending,
@@ -151,7 +152,8 @@ impl Control {
             let Some(order) = self.orders.order(id) else {
                 continue;
             };
-            let (spec, free) = (order.spec.clone(), order.beyond_caps);
+            let free = order.beyond_caps || slipped(Slip::WaitingLetIn);
+            let spec = order.spec.clone();
             let times = glass_times(&spec, order.origin);
             match self.room(&mut load, &spec, host, (times, free)) {
                 Err(cap) if !free => self

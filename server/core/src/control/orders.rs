@@ -10,6 +10,7 @@ use crate::people::Scope;
 use crate::record::{Record, RecordKey};
 use crate::salt::derived_id;
 use crate::selector::Selector;
+use crate::slips::{Slip, slipped};
 use ringward_domain::command::{Command, Outcome, Refusal};
 use ringward_domain::host::HostState;
 use ringward_domain::limits::PINS_MAX;
@@ -88,7 +89,7 @@ impl Control {
             } else if !leave.scope.0.covers_both(&leave.scope.1, labels) {
                 left_out.push((id, "outside your grants".to_owned()));
             } else if let Some(why) = self.protection(host).filter(|_| spec.kind.disrupts()) {
-                if spec.protected {
+                if spec.protected || slipped(Slip::ProtectionIgnored) {
                     protected += 1;
                     chosen.push(id);
                 } else {
@@ -134,7 +135,8 @@ impl Control {
         chosen: &[HostId],
     ) -> OrderRecord {
         // Breaking the glass raises the caps, also for hosts that come back later; it lifts none.
-        let beyond = spec.over_cap && leave.origin == Origin::TwoPersons;
+        let glass = leave.origin == Origin::BreakGlass && slipped(Slip::GlassLiftsCaps);
+        let beyond = spec.over_cap && (leave.origin == Origin::TwoPersons || glass);
         OrderRecord {
             id: order_id(command.request),
             number: self.orders.next_number(),
@@ -435,7 +437,7 @@ impl Control {
         for host in open {
             self.orders.change(id, host, |part| {
                 part.progress = progress;
-                part.stands = false;
+                part.stands = part.stands && slipped(Slip::CancelledStands);
             });
             self.out.desired.entry(host).or_insert(false);
         }

@@ -3,13 +3,15 @@
 //! `RINGWARD_ORDER_HISTORIES=10000 cargo test -p ringward-server-core --test orders` runs the long tier.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+#[cfg(feature = "planted-bugs")]
+mod planted;
 mod rules;
 mod world;
 
 use ringward_domain::command::Action;
 use ringward_domain::order::Containment;
 use ringward_domain::order_spec::*;
-use ringward_domain::{HostId, Millis};
+use ringward_domain::{Desired, HostId, Millis, OrderId};
 use world::{PEOPLE, World};
 
 fn kind(world: &mut World) -> OrderKind {
@@ -138,6 +140,16 @@ fn settles(world: &mut World) {
     }
     for (id, host) in &world.hosts {
         let desired = host.desired.as_ref().unwrap();
+        let [wanted_order, once] = [
+            isolation(desired),
+            desired.orders.once.first().map(|o| o.id),
+        ];
+        for order in [wanted_order, once].into_iter().flatten() {
+            let parts = world.control.order_hosts(order, None, usize::MAX).unwrap();
+            let part = parts.iter().find(|part| part.host == *id).unwrap();
+            let ended = matches!(part.progress, Progress::Cancelled | Progress::Expired);
+            assert!(!ended, "{id} is wanted to obey {order}: {part:?}");
+        }
         let closed = matches!(
             host.orders.containment,
             ringward_domain::order::ContainmentObserved::Closed { .. }
@@ -147,21 +159,34 @@ fn settles(world: &mut World) {
     }
 }
 
+fn isolation(desired: &Desired) -> Option<OrderId> {
+    match &desired.orders.containment {
+        Containment::Quarantined(quarantine) => Some(quarantine.order),
+        _ => None,
+    }
+}
+
+/// One history; answers approvals and hosts beyond a cap.
+fn history(seed: u64) -> (u64, u64) {
+    let seated: &[&str] = match seed % 2 {
+        0 => &["ada", "bea"],
+        _ => &["ada", "bea", "dan", "eve"],
+    };
+    let mut world = World::seated(seed, seated);
+    for _ in 0..60 {
+        step(&mut world);
+    }
+    settles(&mut world);
+    (world.approved, world.over_caps)
+}
+
 #[test]
 fn no_history_passes_a_cap_without_a_second_person_and_every_history_settles() {
     let histories = std::env::var("RINGWARD_ORDER_HISTORIES");
     let histories: u64 = histories.ok().and_then(|n| n.parse().ok()).unwrap_or(300);
     let (mut approved, mut over) = (0, 0);
     for seed in 0..histories {
-        let run = std::panic::catch_unwind(|| {
-            let mut world = World::new(seed);
-            for _ in 0..60 {
-                step(&mut world);
-            }
-            settles(&mut world);
-            (world.approved, world.over_caps)
-        });
-        let Ok((a, o)) = run else {
+        let Ok((a, o)) = std::panic::catch_unwind(|| history(seed)) else {
             panic!("history {seed} failed; it is replayed by its number alone");
         };
         approved += a;

@@ -99,6 +99,11 @@ pub fn release_key() -> Ed25519KeyPair {
 
 impl Server {
     pub async fn start(engine: Engine) -> Self {
+        Self::start_with(engine, &[]).await
+    }
+
+    /// With these people seated beside Ada from the start.
+    pub async fn start_with(engine: Engine, seated: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let rings = dir.path().join("rings.toml");
         std::fs::write(&rings, QUICK_RINGS).unwrap();
@@ -113,6 +118,8 @@ impl Server {
         .unwrap();
         let mut config = Config::load(made.data.clone()).unwrap();
         config.engine = engine;
+        let seats = [&["ada"], seated].concat().join("\n");
+        std::fs::write(config.data.seats(), seats).unwrap();
         let context = toml::from_str(&std::fs::read_to_string(&made.context).unwrap()).unwrap();
         let key = KeyId::try_from(release_key().public_key().as_ref()).unwrap();
         let root = ReleaseRoot {
@@ -151,6 +158,23 @@ impl Server {
 
     pub fn root(&self) -> Vec<CertificateDer<'static>> {
         tls::certificates("root", self.context.ca.as_bytes()).unwrap()
+    }
+
+    /// The context of somebody else, with a certificate and no more.
+    pub fn person(&self, name: &str) -> Context {
+        let file = ringward_server::new_admin(&self.config, name).unwrap();
+        toml::from_str(&std::fs::read_to_string(file).unwrap()).unwrap()
+    }
+
+    pub async fn admin_as(&self, context: &Context) -> Channel {
+        let config = tls::client_config_from_pem(
+            context.ca.as_bytes(),
+            context.certificate.as_bytes(),
+            context.key.as_bytes(),
+        );
+        client::channel(&self.admins(), Arc::new(config.unwrap()))
+            .await
+            .unwrap()
     }
 
     pub fn admin_tls(&self) -> rustls::ClientConfig {
