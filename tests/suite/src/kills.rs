@@ -9,9 +9,11 @@ use anyhow::{Context as _, Result, bail};
 use ringward_agent::counters::told_so_far;
 use ringward_agent::spool::{DiskFiles, Spool};
 use ringward_agent_os::fake::Script;
+use ringward_store::{AnyStore, Store as _};
 use ringward_wire::token::TokenSpec;
 use ringwardctl::client::{Client, act};
 use ringwardctl::context::Context;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -22,6 +24,10 @@ use tokio::task::JoinSet;
 const ORDER: &str = "order ";
 /// A server that is killed again and again answers within this time.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// A server that says it is ready answers a question within this time, however much it stores.
+const ANSWERS: Duration = Duration::from_secs(5);
+/// Signals read from the store in one page.
+const PAGE: usize = 4_096;
 
 /// What a person asks for.
 #[derive(Debug, Clone, clap::Parser)]
@@ -55,8 +61,16 @@ pub struct Outcome {
     pub agent_kills: u64,
     /// Signals made by hosts, or durable in an agent's spool.
     pub told: u64,
-    /// Distinct signals in the store.
+    /// Distinct signals in the store, read from end to end after the server has stopped.
     pub stored: u64,
+    /// The same as the server counted them.
+    pub counted: u64,
+    /// Hosts whose stored signals are not numbered from 1 without a gap.
+    pub hosts_with_gaps: u64,
+    /// The longest that a server took from its start until it answered.
+    pub start_ms_max: u64,
+    /// The longest that it took to count its signals after that.
+    pub count_ms_max: u64,
     /// Signals a second, over the whole run.
     pub signals_per_s: u64,
     /// Sessions the server welcomed.
@@ -84,6 +98,17 @@ impl Outcome {
             (
                 self.told == self.stored,
                 format!("{} signals told, {} stored", self.told, self.stored),
+            ),
+            (
+                self.counted == self.stored && self.hosts_with_gaps == 0,
+                format!(
+                    "{} signals stored, {} counted, gaps in those of {} hosts",
+                    self.stored, self.counted, self.hosts_with_gaps
+                ),
+            ),
+            (
+                u128::from(self.count_ms_max) <= ANSWERS.as_millis(),
+                format!("counting took {} ms", self.count_ms_max),
             ),
             (
                 self.acknowledged_missing == 0,
@@ -227,13 +252,16 @@ impl Run {
         let acknowledged = self.sum(|count| count.acknowledged.load(Relaxed));
         self.lab.kill_server().await?;
         self.outcome.server_kills += 1;
+        let begun = Instant::now();
         self.lab.start_server().await?;
-        // Counting them takes a while, on a machine that does other things too.
-        let stored = wait_for("a count of signals", PATIENCE, async || {
-            let status = self.lab.client().status(true).await;
-            Ok(status.ok().and_then(|status| status.signals_stored))
-        })
-        .await?;
+        let started = Instant::now();
+        let status = self.lab.client().status(true).await?;
+        let stored = status
+            .signals_stored
+            .context("the server counts no signals")?;
+        let ms = |longest: u64, took: Duration| longest.max(took.as_millis() as u64);
+        self.outcome.start_ms_max = ms(self.outcome.start_ms_max, started - begun);
+        self.outcome.count_ms_max = ms(self.outcome.count_ms_max, started.elapsed());
         if stored < acknowledged {
             self.outcome.acknowledged_missing += 1;
         }
@@ -327,17 +355,36 @@ impl Run {
         }
         self.outcome.sessions = self.sum(|count| count.sessions.load(Relaxed));
         self.outcome.signals_per_s = self.outcome.told / seconds;
-        self.outcome.stored = self
-            .lab
-            .client()
-            .status(true)
-            .await?
+        let status = self.lab.client().status(true).await?;
+        self.outcome.counted = status
             .signals_stored
             .context("the server counts no signals")?;
         self.lab.check()?;
+        let store = self.lab.dir().join("server").join("store");
         self.lab.stop().await?;
+        (self.outcome.stored, self.outcome.hosts_with_gaps) = stored(store).await?;
         Ok(self.outcome)
     }
+}
+
+/// Signals in the store of a stopped server, and how many hosts' are not numbered without a gap.
+async fn stored(folder: PathBuf) -> Result<(u64, u64)> {
+    let open = move || AnyStore::sled(&folder, ringward_store::Options::default());
+    let store = tokio::task::spawn_blocking(open).await??;
+    let (mut hosts, mut after) = (BTreeMap::<u64, (u64, u64)>::new(), None);
+    loop {
+        let page = store.signals(None, after, PAGE).await?;
+        for signal in &page {
+            let (count, last) = hosts.entry(signal.host).or_default();
+            (*count, *last) = (*count + 1, signal.seq);
+        }
+        match page.last() {
+            Some(last) => after = Some((last.host, last.seq)),
+            None => break,
+        }
+    }
+    let gaps = hosts.values().filter(|(count, last)| count != last).count();
+    Ok((hosts.values().map(|host| host.0).sum(), gaps as u64))
 }
 
 /// Signals that ever were durable in the spool of a stopped agent, and its damaged places.

@@ -85,26 +85,18 @@ async fn says(path: &Path, words: &str) {
     .unwrap();
 }
 
-/// Signals in the store, where it can be read at this moment.
-async fn count(lab: &Lab) -> Option<u64> {
-    let status = lab.client().status(true).await;
-    status.ok().and_then(|status| status.signals_stored)
-}
-
+/// Signals in the store.
 async fn stored(lab: &Lab) -> u64 {
-    wait_for("a count of signals", Duration::from_secs(60), async || {
-        Ok(count(lab).await)
-    })
-    .await
-    .unwrap()
+    let status = lab.client().status(true).await.unwrap();
+    status.signals_stored.unwrap()
 }
 
 /// Waits until the store takes in no signal for a second, of ten that are made.
 async fn stalled(lab: &Lab) {
     wait_for("a full disk", Duration::from_secs(60), async || {
-        let before = count(lab).await;
+        let before = stored(lab).await;
         tokio::time::sleep(Duration::from_secs(1)).await;
-        Ok((count(lab).await == before).then_some(()))
+        Ok((stored(lab).await == before).then_some(()))
     })
     .await
     .unwrap();
@@ -125,7 +117,7 @@ async fn a_full_disk_on_either_side_is_outlived_and_nothing_is_lost() {
     let log = lab.dir().join("server.log");
     let stored_more = async |than: u64| {
         wait_for("more signals", Duration::from_secs(60), async || {
-            Ok(count(&lab).await.filter(|now| *now > than))
+            Ok(Some(stored(&lab).await).filter(|now| *now > than))
         })
         .await
         .unwrap()
