@@ -99,6 +99,7 @@ struct Agent<H> {
     preparation: u64,
     preparing: Option<AbortHandle>,
     probing: Option<AbortHandle>,
+    mirrors: crate::prepare::Mirrors,
     renewal: tasks::Renewal,
     audit: Witness,
     orders: OrdersEdge,

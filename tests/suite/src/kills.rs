@@ -1,6 +1,8 @@
 //! SIGKILLs of server and agents at random moments under a stream of signals, counted exactly: every
 //! signal that was durable with an agent, or acknowledged to one, is in the store, and no other.
 
+mod sabotage;
+
 use crate::chatter::{self, Count};
 use crate::hosts::{self, AgentProcess};
 use crate::lab::Lab;
@@ -13,6 +15,7 @@ use ringward_store::{AnyStore, Store as _};
 use ringward_wire::token::TokenSpec;
 use ringwardctl::client::{Client, act};
 use ringwardctl::context::Context;
+pub use sabotage::Sabotage;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -50,6 +53,9 @@ pub struct Options {
     /// Ends before all kills are done, after so many seconds; 0 for no limit
     #[arg(long, default_value_t = 0)]
     pub seconds: u64,
+    /// Does harm on purpose while the server is down, which this harness has to find
+    #[arg(long, value_enum, hide = true)]
+    pub sabotage: Option<Sabotage>,
 }
 
 /// What came of it.
@@ -152,6 +158,7 @@ struct Run {
     orders: JoinSet<Result<()>>,
     spec: TokenSpec,
     random: fastrand::Rng,
+    sabotage: Option<Sabotage>,
     outcome: Outcome,
 }
 
@@ -200,6 +207,7 @@ impl Run {
             orders: JoinSet::new(),
             spec: token.spec.clone(),
             random,
+            sabotage: options.sabotage,
             outcome: Outcome::default(),
             lab,
         };
@@ -245,6 +253,9 @@ impl Run {
             let index = self.random.usize(0..self.agents.len());
             self.agents[index].kill().await?;
             self.outcome.agent_kills += 1;
+            if let Some(sabotage) = self.sabotage {
+                sabotage.at_agent(&self.agents[index].root())?;
+            }
             return self.agents[index].start();
         }
         self.lab.check()?;
@@ -252,6 +263,11 @@ impl Run {
         let acknowledged = self.sum(|count| count.acknowledged.load(Relaxed));
         self.lab.kill_server().await?;
         self.outcome.server_kills += 1;
+        if let Some(sabotage) = self.sabotage {
+            sabotage
+                .at_server(self.lab.dir(), self.outcome.server_kills)
+                .await?;
+        }
         let begun = Instant::now();
         self.lab.start_server().await?;
         let started = Instant::now();
@@ -268,22 +284,26 @@ impl Run {
         Ok(())
     }
 
-    /// A person orders something while the server is killed, and asks again until there is an answer.
+    /// A person orders something while the server is killed, and asks again until there is an answer;
+    /// then once more, as one does whose answer was lost.
     fn order(&mut self) {
         self.outcome.orders += 1;
         let (context, spec) = (self.lab.context().to_owned(), self.spec.clone());
         let order = act(&format!("{ORDER}{}", self.outcome.orders));
         self.orders.spawn(async move {
-            wait_for("an answer to an order", PATIENCE, async || {
-                let context = Context::load(Some(&context))?;
-                let asked = async {
-                    let client = Client::connect(&context).await?;
-                    client.create_token(order.clone(), spec.clone()).await
-                };
-                let answer = tokio::time::timeout(Duration::from_secs(3), asked).await;
-                Ok(matches!(answer, Ok(Ok(_))).then_some(()))
-            })
-            .await
+            for _ in 0..2 {
+                wait_for("an answer to an order", PATIENCE, async || {
+                    let context = Context::load(Some(&context))?;
+                    let asked = async {
+                        let client = Client::connect(&context).await?;
+                        client.create_token(order.clone(), spec.clone()).await
+                    };
+                    let answer = tokio::time::timeout(Duration::from_secs(3), asked).await;
+                    Ok(matches!(answer, Ok(Ok(_))).then_some(()))
+                })
+                .await?;
+            }
+            Ok(())
         });
     }
 
@@ -367,10 +387,15 @@ impl Run {
     }
 }
 
+/// The store of a stopped server.
+async fn open_store(folder: PathBuf) -> Result<AnyStore> {
+    let open = move || AnyStore::sled(&folder, ringward_store::Options::default());
+    Ok(tokio::task::spawn_blocking(open).await??)
+}
+
 /// Signals in the store of a stopped server, and how many hosts' are not numbered without a gap.
 async fn stored(folder: PathBuf) -> Result<(u64, u64)> {
-    let open = move || AnyStore::sled(&folder, ringward_store::Options::default());
-    let store = tokio::task::spawn_blocking(open).await??;
+    let store = open_store(folder).await?;
     let (mut hosts, mut after) = (BTreeMap::<u64, (u64, u64)>::new(), None);
     loop {
         let page = store.signals(None, after, PAGE).await?;

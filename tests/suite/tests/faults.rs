@@ -5,6 +5,7 @@
 use ringward_agent::counters::told_so_far;
 use ringward_agent_os::fake::Script;
 use ringward_suite::hosts::AgentProcess;
+use ringward_suite::kills::Sabotage;
 use ringward_suite::lab::Lab;
 use ringward_suite::process::{Programs, limit_file_bytes, output, wait_for};
 use ringward_suite::{hostile, hosts, kills, lab};
@@ -37,12 +38,42 @@ async fn nothing_acknowledged_is_lost_and_nothing_happens_twice_when_processes_a
         agents: 1,
         seed: None,
         seconds: 60,
+        sabotage: None,
     };
     let outcome = kills::run(Programs::new(programs), dir.path(), &options)
         .await
         .unwrap();
     assert_eq!(outcome.faults(), Vec::<String>::new(), "{outcome:?}");
     assert!(outcome.server_kills > 0 && outcome.agent_kills > 0 && outcome.told > 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killing_finds_lost_writes_forgotten_orders_and_a_lost_spool() {
+    let Some(programs) = programs() else { return };
+    for (sabotage, agents, found) in [
+        (Sabotage::LoseWrites, 0, "acknowledged signals were missing"),
+        (Sabotage::ForgetOrders, 0, "of them twice"),
+        (Sabotage::LoseSpool, 1, "never came to a spool"),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let options = kills::Options {
+            kills: 4,
+            hosts: 2,
+            per_s: 20,
+            agents,
+            seed: Some(1),
+            seconds: 60,
+            sabotage: Some(sabotage),
+        };
+        let outcome = kills::run(Programs::new(programs.clone()), dir.path(), &options)
+            .await
+            .unwrap();
+        let faults = outcome.faults();
+        assert!(
+            faults.iter().any(|fault| fault.contains(found)),
+            "{sabotage:?}: {faults:?} in {outcome:?}"
+        );
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -78,6 +78,7 @@ impl<H: Host> Agent<H> {
             facts: self.host.facts(),
             ledger: self.machine.ledger().clone(),
             channel: self.channel.clone(),
+            mirrors: self.mirrors.clone(),
         };
         let order = Order {
             package,

@@ -4,6 +4,7 @@
 
 mod audit;
 mod daemon;
+mod mirror;
 mod offline;
 mod orders;
 mod program;
