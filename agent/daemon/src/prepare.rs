@@ -6,6 +6,7 @@ mod mirror;
 mod unpack;
 mod verify;
 
+pub(crate) use fetch::authority_bundles;
 pub(crate) use mirror::Mirrors;
 pub use unpack::{UnpackError, unpack};
 pub use verify::{Refused, Wanted, artefact, key_id, verify};

@@ -158,7 +158,7 @@ impl<H: Host> Agent<H> {
             spool,
             release_root: identity::release_root(&state_dir)?,
             mirrors: Mirrors::new(&settings.mirrors),
-            renewal: Renewal::new(&state_dir),
+            renewal: Renewal::default(),
             audit: Witness::open(&state_dir),
             orders: OrdersEdge::new(
                 identity.host.host,

@@ -4,6 +4,7 @@ use super::hash_from_start;
 use super::mirror::Mirrors;
 use ringward_domain::manifest::{Artefact, Envelope};
 use ringward_domain::{ReleaseDigest, Sha256};
+use ringward_wire::authority::BUNDLES_MAX;
 use ringward_wire::pb;
 use ringward_wire::pb::agent_service_client::AgentServiceClient;
 use ringward_wire::pb::trust_service_client::TrustServiceClient;
@@ -112,7 +113,35 @@ pub(super) async fn roots(
         Err(status) if status.code() == tonic::Code::Unimplemented => Vec::new(),
         Err(status) => return Err(server(what)(status)),
     };
-    let read = roots.into_iter().take(ROOTS_MAX).map(Envelope::try_from);
+    envelopes(what, roots, ROOTS_MAX)
+}
+
+/// Bundles of authorities after a version, as the server has them; a server that knows of none has none.
+/// Nothing of them is believed yet.
+pub(crate) async fn authority_bundles(
+    channel: Channel,
+    after_version: u64,
+) -> Result<Vec<Envelope>, FetchError> {
+    let what = "newer authorities";
+    let mut client = TrustServiceClient::new(channel);
+    let request = pb::AuthorityBundlesRequest { after_version };
+    let answer = timeout(ANSWER_TIMEOUT, client.authority_bundles(request))
+        .await
+        .map_err(late(what))?;
+    let bundles = match answer {
+        Ok(answer) => answer.into_inner().bundles,
+        Err(status) if status.code() == tonic::Code::Unimplemented => Vec::new(),
+        Err(status) => return Err(server(what)(status)),
+    };
+    envelopes(what, bundles, BUNDLES_MAX)
+}
+
+fn envelopes(
+    what: &str,
+    given: Vec<pb::Envelope>,
+    most: usize,
+) -> Result<Vec<Envelope>, FetchError> {
+    let read = given.into_iter().take(most).map(Envelope::try_from);
     read.collect::<Result<_, _>>()
         .map_err(|error| FetchError::Malformed {
             what: what.to_owned(),
