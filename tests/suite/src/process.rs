@@ -1,7 +1,7 @@
 //! Children that never outlive their parent, with their words kept in a file each.
 
 use anyhow::{Context, Result, bail};
-use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -194,7 +194,8 @@ pub fn limit_open_files(pid: u32, files_max: u64) -> Result<()> {
     let pid = unix_pid(pid).context("no process id")?;
     let limit = Rlimit {
         current: Some(files_max),
-        maximum: Some(1 << 16),
+        // A child's upper bound is ours; nobody may raise it.
+        maximum: getrlimit(Resource::Nofile).maximum,
     };
     prlimit(Some(pid), Resource::Nofile, limit).context("limiting a process's open files")?;
     Ok(())

@@ -68,7 +68,7 @@ pub enum Sabotage {
     Stall,
     /// It ends.
     End,
-    /// What it holds grows: its memory before the attacks is taken for less than it was.
+    /// It holds more than it may.
     Grow,
     /// It loses what it acknowledged: an honest signal more is counted than was made.
     Lose,
@@ -305,10 +305,18 @@ impl Run {
 
     fn sabotage_counts(&mut self) {
         match self.sabotage {
-            Some(Sabotage::Grow) => self.before_kib -= (GROWTH_KIB_MAX + 1024).min(self.before_kib),
             Some(Sabotage::Lose) => drop(self.counts[0].told.fetch_add(1, Relaxed)),
-            Some(Sabotage::Stall | Sabotage::End) | None => {}
+            Some(Sabotage::Stall | Sabotage::End | Sabotage::Grow) | None => {}
         }
+    }
+
+    /// The server's memory now.
+    fn memory_kib(&self) -> Result<u64> {
+        let held = match self.sabotage {
+            Some(Sabotage::Grow) => GROWTH_KIB_MAX + 1024,
+            _ => 0,
+        };
+        Ok(self.lab.server_rss_kib()? + held)
     }
 
     async fn sabotage_server(&mut self) -> Result<()> {
@@ -337,7 +345,7 @@ impl Run {
     ) -> Result<(Row, Vec<Duration>)> {
         let attackers = Attackers::prepare(&self.lab, program, family).await?;
         self.take_times();
-        self.largest_kib.store(self.lab.server_rss_kib()?, Relaxed);
+        self.largest_kib.store(self.memory_kib()?, Relaxed);
         let began = Instant::now();
         let mut watch = tokio::time::interval(Duration::from_millis(100));
         let attacked = attackers.strike(frames, rate);
@@ -348,13 +356,12 @@ impl Run {
                 tally = &mut attacked => break tally?,
                 _ = watch.tick() => {
                     self.lab.check()?;
-                    self.largest_kib.fetch_max(self.lab.server_rss_kib()?, Relaxed);
+                    self.largest_kib.fetch_max(self.memory_kib()?, Relaxed);
                 }
             }
         };
         self.lab.check()?;
-        self.largest_kib
-            .fetch_max(self.lab.server_rss_kib()?, Relaxed);
+        self.largest_kib.fetch_max(self.memory_kib()?, Relaxed);
         let times = self.take_times();
         let row = Row {
             family,
