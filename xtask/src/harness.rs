@@ -2,19 +2,32 @@
 
 use crate::build;
 use anyhow::Result;
+use std::path::PathBuf;
 use std::process::Command;
 
 /// Passed on to the harness.
 #[derive(clap::Args)]
 pub struct Args {
+    /// Programs as they are shipped, not as tests use them; comes first
+    #[arg(long)]
+    release: bool,
     /// Options of the harness; `--help` lists them
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     args: Vec<String>,
 }
 
+impl Args {
+    fn build(&self, names: &[&str]) -> Result<PathBuf> {
+        match self.release {
+            true => build::release_binaries(names),
+            false => build::binaries(names),
+        }
+    }
+}
+
 /// SIGKILLs, hostile clients: over the real programs.
 pub fn run(verb: &str, args: &Args) -> Result<()> {
-    let programs = build::binaries(&[
+    let programs = args.build(&[
         "ringward-server",
         "ringward-agent",
         "ringward-guard",
@@ -29,14 +42,14 @@ pub fn run(verb: &str, args: &Args) -> Result<()> {
 
 /// Parsers under mutated inputs.
 pub fn fuzz(args: &Args) -> Result<()> {
-    let programs = build::binaries(&["ringward-harness"])?;
+    let programs = args.build(&["ringward-harness"])?;
     let mut harness = Command::new(programs.join("ringward-harness"));
     build::run(harness.arg("fuzz").args(&args.args))
 }
 
 /// Power cuts at every file call.
 pub fn crash(args: &Args) -> Result<()> {
-    let programs = build::binaries(&["ringward-crash"])?;
+    let programs = args.build(&["ringward-crash"])?;
     let mut crash = Command::new(programs.join("ringward-crash"));
     build::run(crash.arg("replay").args(&args.args))
 }

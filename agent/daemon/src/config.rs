@@ -53,6 +53,9 @@ pub struct File {
     /// The signal spool.
     #[serde(default)]
     pub spool: SpoolFile,
+    /// Further sources of artefacts.
+    #[serde(default)]
+    pub mirrors: MirrorsFile,
     /// What this host lets itself be ordered.
     #[serde(default)]
     pub orders: OrdersFile,
@@ -67,6 +70,59 @@ pub struct File {
 pub struct SpoolFile {
     /// Disk for signals that wait; 1-1024 MiB.
     pub size_mib: Option<u64>,
+}
+
+/// `[mirrors]`: where artefacts are looked for before the server is asked. Nothing of a mirror is
+/// believed but what has the manifest's digest.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MirrorsFile {
+    /// `https://host[:port]/folder` with a file `<sha256>` for each artefact; asked in this order, at
+    /// most 8.
+    #[serde(default)]
+    pub urls: Vec<String>,
+    /// The authorities that may vouch for mirrors (PEM); without it those of the system.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// Checked `[mirrors]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MirrorSettings {
+    /// In the order in which they are asked.
+    pub urls: Vec<hyper::Uri>,
+    /// The authorities that may vouch for them; `None` for those of the system.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// Mirrors that one host asks at most.
+const MIRRORS_MAX: usize = 8;
+
+impl MirrorsFile {
+    fn validate(self) -> Result<MirrorSettings, ConfigError> {
+        let invalid = |why: String| ConfigError::Invalid {
+            field: "mirrors.urls",
+            why,
+        };
+        if self.urls.len() > MIRRORS_MAX {
+            return Err(invalid(format!("holds more than {MIRRORS_MAX}")));
+        }
+        let mut urls = Vec::new();
+        for text in self.urls {
+            let url = text.parse::<hyper::Uri>().ok().filter(|url| {
+                url.scheme_str() == Some("https")
+                    && url.host().is_some_and(|host| !host.is_empty())
+                    && url.query().is_none()
+                    && !text.contains('@')
+            });
+            urls.push(url.ok_or_else(|| {
+                invalid(format!("holds {text:?}, which is not https://host/folder"))
+            })?);
+        }
+        Ok(MirrorSettings {
+            urls,
+            ca_file: self.ca_file,
+        })
+    }
 }
 
 /// Which kind of host the agent runs on.
@@ -88,6 +144,7 @@ pub struct Merged {
     servers: Vec<String>,
     watch: Vec<PathBuf>,
     spool_mib: u64,
+    mirrors: MirrorsFile,
     orders: OrdersFile,
     isolation: IsolationFile,
 }
@@ -105,6 +162,8 @@ pub struct Settings {
     pub watch: Vec<PathBuf>,
     /// Disk for signals that wait.
     pub spool_bytes_max: u64,
+    /// Further sources of artefacts.
+    pub mirrors: MirrorSettings,
     /// What this host lets itself be ordered, and how it is isolated.
     pub orders: OrderSettings,
 }
@@ -136,6 +195,7 @@ impl File {
             servers: self.servers.unwrap_or_default(),
             watch: self.watch.unwrap_or_default(),
             spool_mib: self.spool.size_mib.unwrap_or(SPOOL_MIB_DEFAULT),
+            mirrors: self.mirrors,
             orders: self.orders,
             isolation: self.isolation,
         }
@@ -175,6 +235,7 @@ impl Merged {
             servers: self.servers,
             watch: self.watch,
             spool_bytes_max: self.spool_mib * 1024 * 1024,
+            mirrors: self.mirrors.validate()?,
             orders: self.orders.validate(self.isolation)?,
         })
     }
@@ -236,6 +297,10 @@ mod tests {
             ("servers = ['nowhere']", "servers"),
             ("servers = ['h:0']", "servers"),
             ("servers = ['h h:1']", "servers"),
+            ("[mirrors]\nurls = ['http://plain/x']", "mirrors.urls"),
+            ("[mirrors]\nurls = ['https://']", "mirrors.urls"),
+            ("[mirrors]\nurls = ['https://u:p@h/x']", "mirrors.urls"),
+            ("[mirrors]\nurl = 'https://h/x'", "url"),
         ] {
             let error = settings(text).unwrap_err().to_string();
             assert!(error.contains(field), "{text:?}: {error}");

@@ -27,7 +27,7 @@ use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use tasks::Renewed;
+use tasks::Looked;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinHandle};
 use tonic::transport::Channel;
@@ -72,7 +72,7 @@ enum TaskResult {
     Probed {
         failed: Vec<String>,
     },
-    Renewed(Result<Renewed, String>),
+    Looked(Looked),
     Orders(OrdersResult),
 }
 
@@ -99,6 +99,7 @@ struct Agent<H> {
     preparation: u64,
     preparing: Option<AbortHandle>,
     probing: Option<AbortHandle>,
+    mirrors: crate::prepare::Mirrors,
     renewal: tasks::Renewal,
     audit: Witness,
     orders: OrdersEdge,
@@ -284,7 +285,7 @@ impl<H: Host> Agent<H> {
                 self.probing = None;
                 events.push_back(Event::Probes { failed });
             }
-            TaskResult::Renewed(outcome) => self.on_renewed(outcome),
+            TaskResult::Looked(looked) => self.on_looked(looked),
             TaskResult::Orders(result) => self.on_orders_result(result, events),
         }
     }

@@ -108,7 +108,13 @@ pub async fn enroll(
         host: enrolled.host,
         servers: token.addresses.clone(),
     };
-    identity::keep(state_dir, &host, &enrolled.certificates, &key_pem)?;
+    identity::keep(
+        state_dir,
+        &host,
+        &enrolled.certificates,
+        enrolled.authority_version,
+        &key_pem,
+    )?;
     Ok((enrolled.host, enrolled.state))
 }
 

@@ -3,9 +3,11 @@
 use ringward_agent_os::machine::folders;
 use ringward_domain::HostId;
 use ringward_domain::manifest::ReleaseRoot;
+use ringward_wire::authority::{AuthorityBundle, HexBytes};
 use ringward_wire::enrolment::Certificates;
 use ringward_wire::tls;
 use rustls::ClientConfig;
+use rustls::pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -15,6 +17,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 const KEY: &str = "key.pem";
 const CHAIN: &str = "cert.pem";
 const ROOTS: &str = "ca.pem";
+/// The same with its version, since there are any; `ca.pem` is for people and older agents then.
+const AUTHORITY: &str = "authority.json";
 const HOST: &str = "host.toml";
 const RELEASE_ROOT: &str = "release-root.json";
 
@@ -148,12 +152,11 @@ impl Identity {
     pub fn load(state_dir: &Path) -> Result<Self, IdentityError> {
         let folder = folder_of(state_dir);
         let host = HostFile::load(state_dir)?;
-        let (roots, chain, key) = (
-            read(&folder.join(ROOTS))?,
-            read(&folder.join(CHAIN))?,
-            read(&folder.join(KEY))?,
-        );
-        let tls = tls::client_config_from_pem(&roots, &chain, &key)
+        let (chain, key) = (read(&folder.join(CHAIN))?, read(&folder.join(KEY))?);
+        let roots = authority(state_dir)?.roots.into_iter();
+        let roots: Vec<_> = roots.map(|root| CertificateDer::from(root.0)).collect();
+        let tls = tls::Identity::from_pem(&chain, &key)
+            .and_then(|identity| tls::client_config(&roots, identity))
             .map_err(|source| IdentityError::Tls { folder, source })?;
         Ok(Self {
             host,
@@ -185,6 +188,7 @@ pub fn keep(
     state_dir: &Path,
     host: &HostFile,
     certificates: &Certificates,
+    authority_version: u64,
     key_pem: &str,
 ) -> Result<(), IdentityError> {
     state_folder(state_dir)?;
@@ -195,28 +199,62 @@ pub fn keep(
         &folder.join(CHAIN),
         pem_of(&certificates.chain_der).as_bytes(),
     )?;
-    write_private(
-        &folder.join(ROOTS),
-        pem_of(&certificates.roots_der).as_bytes(),
-    )?;
+    let roots = certificates.roots_der.iter().cloned().map(HexBytes);
+    let authority = AuthorityBundle {
+        version: authority_version,
+        roots: roots.collect(),
+    };
+    keep_authority(state_dir, &authority)?;
     let text = toml::to_string(host).expect("ids and addresses always serialise");
     write_private(&folder.join(HOST), text.as_bytes())
 }
 
-/// Keep a renewed certificate of the same key.
+/// Keep a renewed certificate of the same key. The roots that come with it are not believed: those
+/// change by signed bundles alone.
 ///
 /// # Errors
 /// A file could not be made durable.
 pub fn keep_renewed(state_dir: &Path, certificates: &Certificates) -> Result<(), IdentityError> {
-    let folder = folder_of(state_dir);
     write_private(
-        &folder.join(ROOTS),
-        pem_of(&certificates.roots_der).as_bytes(),
-    )?;
-    write_private(
-        &folder.join(CHAIN),
+        &folder_of(state_dir).join(CHAIN),
         pem_of(&certificates.chain_der).as_bytes(),
     )
+}
+
+/// Keep the roots by which this host knows its servers.
+///
+/// # Errors
+/// A file could not be made durable.
+pub fn keep_authority(state_dir: &Path, bundle: &AuthorityBundle) -> Result<(), IdentityError> {
+    let folder = folder_of(state_dir);
+    let text = serde_json::to_vec_pretty(bundle).expect("numbers and texts always serialise");
+    write_private(&folder.join(AUTHORITY), &text)?;
+    let roots: Vec<Vec<u8>> = bundle.roots.iter().map(|root| root.0.clone()).collect();
+    write_private(&folder.join(ROOTS), pem_of(&roots).as_bytes())
+}
+
+/// The roots by which this host knows its servers. Where an earlier agent enrolled, version 1.
+///
+/// # Errors
+/// There are none, or they cannot be read.
+pub fn authority(state_dir: &Path) -> Result<AuthorityBundle, IdentityError> {
+    let folder = folder_of(state_dir);
+    let path = folder.join(AUTHORITY);
+    match read(&path) {
+        Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| IdentityError::Damaged {
+            path,
+            why: error.to_string(),
+        }),
+        Err(IdentityError::Missing { .. }) => {
+            let roots = tls::certificates("the server's roots", &read(&folder.join(ROOTS))?);
+            let roots = roots.map_err(|source| IdentityError::Tls { folder, source })?;
+            Ok(AuthorityBundle {
+                version: 1,
+                roots: roots.iter().map(|root| HexBytes(root.to_vec())).collect(),
+            })
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// The host's private key (PEM); it leaves this process only into a signature.
@@ -321,8 +359,17 @@ mod tests {
         };
         let (certificates, key) = certificates();
         assert!(!exists(&state));
-        keep(&state, &host, &certificates, &key).unwrap();
+        keep(&state, &host, &certificates, 3, &key).unwrap();
         assert!(exists(&state));
+        let known = authority(&state).unwrap();
+        assert_eq!((known.version, known.roots.len()), (3, 1));
+        // What an earlier agent left is the first version.
+        std::fs::remove_file(state.join("identity/authority.json")).unwrap();
+        let roots = known.roots;
+        assert_eq!(
+            authority(&state).unwrap(),
+            AuthorityBundle { version: 1, roots }
+        );
         assert_eq!(Identity::load(&state).unwrap().host, host);
         let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(&state.join("identity")), 0o700);

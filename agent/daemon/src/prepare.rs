@@ -2,9 +2,12 @@
 //! it stopped), verified and unpacked from the very file that was verified, moved into its slot.
 
 mod fetch;
+mod mirror;
 mod unpack;
 mod verify;
 
+pub(crate) use fetch::authority_bundles;
+pub(crate) use mirror::Mirrors;
 pub use unpack::{UnpackError, unpack};
 pub use verify::{Refused, Wanted, artefact, key_id, verify};
 
@@ -94,6 +97,7 @@ pub(crate) struct Workshop {
     pub(crate) facts: Facts,
     pub(crate) ledger: Ledger,
     pub(crate) channel: Option<Channel>,
+    pub(crate) mirrors: Mirrors,
 }
 
 /// The manifest kept beside a release's tree, if it is there and is the right one. Its signatures
@@ -135,7 +139,7 @@ impl Workshop {
         let artefact = verify::artefact(&manifest, &wanted)?.clone();
         let staging = self.staging()?;
         self.tidy(&staging, &artefact);
-        let file = fetch::artefact(channel, &staging, &artefact).await?;
+        let file = fetch::artefact(channel, &self.mirrors, &staging, &artefact).await?;
         let (workshop, order) = (self.clone(), order.clone());
         // Hashing and unpacking up to 2 GiB takes seconds; heartbeats go on meanwhile.
         tokio::task::spawn_blocking(move || workshop.install(file, &artefact, &order, &envelope))

@@ -39,6 +39,8 @@ pub struct Enrolled {
     pub release_root: Option<ReleaseRoot>,
     /// Whether the host takes part at once.
     pub state: HostState,
+    /// Version of the bundle that the roots are; at least 1.
+    pub authority_version: u64,
 }
 
 /// A certificate with what is needed to use it.
@@ -120,6 +122,7 @@ impl From<Enrolled> for pb::EnrollResponse {
             roots_der: enrolled.certificates.roots_der,
             release_root: enrolled.release_root.map(Into::into),
             state: enrolled.state.code(),
+            authority_version: enrolled.authority_version,
         }
     }
 }
@@ -132,6 +135,7 @@ impl TryFrom<pb::EnrollResponse> for Enrolled {
             certificates: Certificates::decode(response.chain_der, response.roots_der)?,
             release_root: maybe("release_root", response.release_root)?,
             state: HostState::decode("state", response.state)?,
+            authority_version: response.authority_version.max(1),
         })
     }
 }

@@ -6,6 +6,7 @@
 //! connect. Encoding (`From<domain> for pb`) clips texts to their limits and cannot fail; decoding
 //! (`TryFrom<pb> for domain`) enforces [`limits`](ringward_domain::limits) and names the field.
 
+pub mod authority;
 pub mod client;
 pub mod command;
 pub mod desired;

@@ -544,7 +544,7 @@ impl Client {
         answered("reading the policy", self.policy_service().get(query).await)
     }
 
-    /// How the server stands; with `count_signals` it counts its stored signals by a scan.
+    /// How the server stands; with `count_signals` also how many signals it stores.
     ///
     /// # Errors
     /// See [`command`](Self::command).

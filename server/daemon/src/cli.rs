@@ -67,6 +67,31 @@ pub enum Verb {
         /// The release root (JSON, public keys only).
         file: PathBuf,
     },
+    /// Put another authority in place of the present one, while hosts go on working.
+    ///
+    /// After this and a restart both vouch; hosts follow and renew their certificates by themselves
+    /// within an hour of being connected. `--finish` and a restart end it: hosts that were not connected
+    /// meanwhile enrol again, as do admins, and tokens of before are dead.
+    RotateAuthority {
+        /// The data directory.
+        #[arg(long)]
+        data: PathBuf,
+        /// The root's key (PEM), where it is kept elsewhere than in `pki/root.key`.
+        #[arg(long, conflicts_with = "finish")]
+        root_key: Option<PathBuf>,
+        /// End it.
+        #[arg(long)]
+        finish: bool,
+    },
+    /// Make another context file for an admin.
+    AdminContext {
+        /// The data directory.
+        #[arg(long)]
+        data: PathBuf,
+        /// The admin's name.
+        #[arg(long, default_value = "admin")]
+        admin: String,
+    },
     /// Write everything this server is to one file, while it runs or stands still.
     ///
     /// The file holds the authority's private keys: keep it as you would keep those.
@@ -95,5 +120,9 @@ pub enum Verb {
         /// The data directory.
         #[arg(long)]
         data: PathBuf,
+        /// A head of the audit log that somebody kept: a host's audit-head.json, or the file of
+        /// `ringwardctl audit verify`. The log must add to it.
+        #[arg(long, value_name = "FILE")]
+        audit_head: Vec<PathBuf>,
     },
 }

@@ -2,15 +2,24 @@
 
 use crate::clock::unix_ms;
 use crate::config::{Config, Engine};
-use crate::data_dir::check_private;
+use crate::data_dir::{check_private, read_bounded};
 use crate::error::{ServerError, chain};
 use crate::init::server_names;
 use crate::pki::{Pki, Which, certificate_validity};
 use crate::release_check::load_root;
+use ringward_domain::AuditHead;
+use ringward_store::{AnyStore, Store as _};
+use ringward_wire::merkle::{Tree, leaf};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::path::{Path, PathBuf};
 
 /// Days before the end of a certificate at which it is worth a word.
 const SOON_DAYS: u64 = 60;
+/// Entries of the audit log read in one page.
+const AUDIT_PAGE: usize = 512;
+/// Bytes of a file that keeps a head.
+const HEAD_BYTES_MAX: u64 = 64 * 1024;
 
 /// What was found.
 #[derive(Debug, Clone, Default)]
@@ -48,8 +57,9 @@ impl fmt::Display for Findings {
     }
 }
 
-/// Looks over what `config` names. Opens the store, so the server must not be running.
-pub fn doctor(config: &Config) -> Findings {
+/// Looks over what `config` names. Opens the store, so the server must not be running. The audit log must
+/// add to every head that the files `heads` keep.
+pub fn doctor(config: &Config, heads: &[PathBuf]) -> Findings {
     let mut findings = Findings::default();
     let root = config.data.root();
     findings.note(
@@ -74,6 +84,9 @@ pub fn doctor(config: &Config) -> Findings {
     );
     if config.engine == Engine::Sled {
         check_store(config, &mut findings);
+        if findings.is_healthy() && config.data.store().exists() {
+            check_audit(config, heads, &mut findings);
+        }
     }
     findings
 }
@@ -145,6 +158,98 @@ fn check_store(config: &Config, findings: &mut Findings) {
     }
 }
 
+/// The audit log's tree, grown from the entries themselves, against the heads that others kept.
+fn check_audit(config: &Config, heads: &[PathBuf], findings: &mut Findings) {
+    let mut known = Vec::new();
+    for path in heads {
+        match read_head(path) {
+            Ok(head) => known.push((path, head)),
+            Err(error) => findings.note("audit head", Err(error)),
+        }
+    }
+    let mut tree = Tree::default();
+    let mut roots = BTreeMap::from([(0, tree.head().root)]);
+    let wanted: BTreeSet<u64> = known.iter().map(|(_, head)| head.size).collect();
+    let grown = each_entry(config, |entry| {
+        tree.push(leaf(entry));
+        if wanted.contains(&tree.size()) {
+            roots.insert(tree.size(), tree.head().root);
+        }
+    });
+    let head = tree.head();
+    findings.note(
+        "audit log",
+        grown.map(|()| format!("{} entries, root {}", head.size, head.root)),
+    );
+    for (path, known) in known {
+        let refused = |why: String| {
+            ServerError::refused(
+                format!("{}: {why}", path.display()),
+                "find out who changed the store, or restored an older one, before you start it",
+            )
+        };
+        let checked = match roots.get(&known.size) {
+            Some(root) if *root == known.root => Ok(format!(
+                "the log adds to the {} entries known to {}",
+                known.size,
+                path.display()
+            )),
+            Some(_) => Err(refused(format!(
+                "the first {} entries of the log are not those known there",
+                known.size
+            ))),
+            None => Err(refused(format!(
+                "{} entries are known there, the log has {}",
+                known.size, head.size
+            ))),
+        };
+        findings.note("audit head", checked);
+    }
+}
+
+fn each_entry(config: &Config, mut take: impl FnMut(&[u8])) -> Result<(), ServerError> {
+    let failed = |source| ServerError::Store {
+        doing: "reading the audit log",
+        source,
+    };
+    let store = AnyStore::sled(&config.data.store(), ringward_store::Options::default());
+    let store = store.map_err(failed)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .map_err(ServerError::file(
+            "starting a reader of",
+            &config.data.store(),
+        ))?;
+    runtime.block_on(async {
+        let mut next = 0;
+        loop {
+            let page = store.audit(next, AUDIT_PAGE).await.map_err(failed)?;
+            let Some(last) = page.last() else {
+                return Ok(());
+            };
+            next = last.index + 1;
+            page.iter().for_each(|stored| take(&stored.entry));
+        }
+    })
+}
+
+/// A head as a host (`audit-head.json`) or `ringwardctl audit verify` keeps it.
+fn read_head(path: &Path) -> Result<AuditHead, ServerError> {
+    #[derive(serde::Deserialize)]
+    #[serde(untagged)]
+    enum Kept {
+        Inside { head: AuditHead },
+        Itself(AuditHead),
+    }
+    match serde_json::from_slice(&read_bounded(path, HEAD_BYTES_MAX)?) {
+        Ok(Kept::Inside { head } | Kept::Itself(head)) => Ok(head),
+        Err(_) => Err(ServerError::refused(
+            format!("{} keeps no head of an audit log", path.display()),
+            "name a host's audit-head.json, or the file that `ringwardctl audit verify` keeps",
+        )),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -165,14 +270,67 @@ mod tests {
         })
         .unwrap();
         let config = Config::load(made.data.clone()).unwrap();
-        let fresh = doctor(&config);
+        let fresh = doctor(&config, &[]);
         assert!(fresh.is_healthy(), "{fresh}");
         let key = made.data.pki().join("admins.key");
         std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();
-        let found = doctor(&config).to_string();
+        let found = doctor(&config, &[]).to_string();
         assert!(
             found.contains("PROBLEM") && found.contains("chmod"),
             "{found}"
         );
+    }
+
+    #[test]
+    fn an_audit_log_that_does_not_add_to_a_kept_head_is_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let made = init(&InitOptions {
+            data: dir.path().join("data"),
+            agent_address: "127.0.0.1:0".to_owned(),
+            admin_address: "127.0.0.1:0".to_owned(),
+            admin: "ada".to_owned(),
+            rings: None,
+            release_root: None,
+        })
+        .unwrap();
+        let config = Config::load(made.data.clone()).unwrap();
+        let entries: Vec<Vec<u8>> = (0..40).map(|n| format!("entry {n}").into_bytes()).collect();
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        runtime.unwrap().block_on(async {
+            let store = AnyStore::sled(&config.data.store(), Default::default()).unwrap();
+            let batch = ringward_store::Batch {
+                request_id: [1; 16],
+                audit: entries.clone(),
+                ..Default::default()
+            };
+            store.commit(batch).await.unwrap();
+        });
+        let head = |entries: &[Vec<u8>]| {
+            let mut tree = Tree::default();
+            entries.iter().for_each(|entry| tree.push(leaf(entry)));
+            tree.head()
+        };
+        let file = dir.path().join("audit-head.json");
+        let look = |kept: serde_json::Value| {
+            std::fs::write(&file, kept.to_string()).unwrap();
+            doctor(&config, std::slice::from_ref(&file))
+        };
+        for size in [0, 1, 33, 40] {
+            let kept = look(serde_json::json!({ "head": head(&entries[..size]), "forks": [] }));
+            assert!(kept.is_healthy(), "{kept}");
+        }
+        let mut other = entries.clone();
+        other[3] = b"another".to_vec();
+        let found = look(serde_json::json!(head(&other[..20])));
+        assert!(found.to_string().contains("not those known"), "{found}");
+        let mut longer = entries.clone();
+        longer.push(b"one more".to_vec());
+        let found = look(serde_json::json!(head(&longer)));
+        assert!(
+            found.to_string().contains("41 entries are known"),
+            "{found}"
+        );
+        let found = look(serde_json::json!({"size": 1}));
+        assert!(!found.is_healthy());
     }
 }

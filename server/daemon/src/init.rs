@@ -88,12 +88,7 @@ struct ContextFile<'a> {
 pub fn init(options: &InitOptions) -> Result<Initialised, ServerError> {
     let data = DataDir::new(&options.data);
     refuse_existing(&data)?;
-    if !is_admin_name(&options.admin) {
-        return Err(ServerError::refused(
-            format!("{:?} cannot be an admin's name", options.admin),
-            "use 1-64 letters, digits and '._@-', starting with a letter or digit",
-        ));
-    }
+    check_admin(&options.admin)?;
     let agents = listener("--agent-address", &options.agent_address)?;
     let admins = listener("--admin-address", &options.admin_address)?;
     if agents.listen == admins.listen {
@@ -277,6 +272,61 @@ fn write_context(
     let path = data.admin_context(admin);
     write_whole(&path, toml_text(&file)?.as_bytes(), 0o600)?;
     Ok(path)
+}
+
+/// Makes another context file for an admin, by the present authority.
+///
+/// # Errors
+/// Where the name cannot be one, or the file cannot be written.
+pub fn admin_context(config: &Config, admin: &str) -> Result<PathBuf, ServerError> {
+    check_admin(admin)?;
+    let pki = Pki::load(&config.data.pki())?;
+    let address = &config.admins.address;
+    write_context(&config.data, &pki, admin, address, &config.certificates)
+}
+
+/// Begins or ends the change to another authority; answers what a person does next.
+///
+/// # Errors
+/// Where it cannot be begun or ended; everything stays as it was.
+pub fn rotate_authority(
+    config: &Config,
+    root_key: Option<&Path>,
+    finish: bool,
+) -> Result<String, ServerError> {
+    let agents = server_names(&config.agents.address)?;
+    let admins = server_names(&config.admins.address)?;
+    let (folder, data) = (config.data.pki(), config.data.root().display());
+    if finish {
+        let done = pki::finish_rotation(&folder, &agents, &admins)?;
+        return Ok(format!(
+            "From the next start on only the new authority vouches (bundle {}).\n\n\
+             Next:\n  restart ringward-server",
+            done.version
+        ));
+    }
+    let begun = pki::begin_rotation(&folder, root_key, &agents, &admins)?;
+    Ok(format!(
+        "From the next start on a new authority vouches beside the old one (bundle {version}, root {root}).\n\n\
+         Next:\n  \
+         keep {data}/pki/root.key offline, and destroy copies of the old one\n  \
+         restart ringward-server\n  \
+         ringward-server admin-context --data {data} --admin NAME   # for each admin\n  \
+         wait until ringward_connections_leaving_authority_total grows no more (days, for laptops)\n  \
+         ringward-server rotate-authority --data {data} --finish",
+        version = begun.version,
+        root = begun.root,
+    ))
+}
+
+fn check_admin(name: &str) -> Result<(), ServerError> {
+    match is_admin_name(name) {
+        true => Ok(()),
+        false => Err(ServerError::refused(
+            format!("{name:?} cannot be an admin's name"),
+            "use 1-64 letters, digits and '._@-', starting with a letter or digit",
+        )),
+    }
 }
 
 fn toml_text<T: Serialize>(value: &T) -> Result<String, ServerError> {

@@ -32,7 +32,7 @@ pub use config::Config;
 pub use data_dir::DataDir;
 pub use doctor::{Findings, doctor};
 pub use error::{ServerError, chain};
-pub use init::{InitOptions, Initialised, init, new_admin};
+pub use init::{InitOptions, Initialised, admin_context, init, new_admin, rotate_authority};
 pub use release_check::trust_root;
 pub use run::{Addresses, Running, run, start, start_on};
 pub use web::{LoginWord, new_login_word};

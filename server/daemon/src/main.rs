@@ -77,6 +77,22 @@ fn carry_out(verb: Verb) -> Result<ExitCode, ServerError> {
                 root.keys.len()
             );
         }
+        Verb::RotateAuthority {
+            data,
+            root_key,
+            finish,
+        } => {
+            let config = Config::load(DataDir::new(data))?;
+            println!(
+                "{}",
+                ringward_server::rotate_authority(&config, root_key.as_deref(), finish)?
+            );
+        }
+        Verb::AdminContext { data, admin } => {
+            let config = Config::load(DataDir::new(data))?;
+            let path = ringward_server::admin_context(&config, &admin)?;
+            println!("wrote {}, readable by its owner only", path.display());
+        }
         Verb::Backup { data, to } => {
             let lines = backup(&Config::load(DataDir::new(data))?, &to)?;
             println!(
@@ -88,8 +104,9 @@ fn carry_out(verb: Verb) -> Result<ExitCode, ServerError> {
             let restored = restore(&DataDir::new(&data), &from)?;
             println!("{}", restored.words(&data));
         }
-        Verb::Doctor { data } => {
-            let findings = ringward_server::doctor(&Config::load(DataDir::new(data))?);
+        Verb::Doctor { data, audit_head } => {
+            let config = Config::load(DataDir::new(data))?;
+            let findings = ringward_server::doctor(&config, &audit_head);
             println!("{findings}");
             if !findings.is_healthy() {
                 return Ok(ExitCode::FAILURE);

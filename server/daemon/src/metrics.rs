@@ -108,6 +108,8 @@ pub struct Metrics {
     pub connections_broken: Counter,
     /// Connections closed in an orderly way because of their age.
     pub connections_aged: Counter,
+    /// Sessions opened with a certificate of the authority that goes.
+    pub connections_leaving_authority: Counter,
     /// Calls refused for lack of an identity.
     pub calls_unauthenticated: Counter,
     /// Calls that took too long.
@@ -204,6 +206,7 @@ impl Metrics {
             ("ringward_shed_connections_total", "Connections closed: too many in all.", &self.shed_connections),
             ("ringward_shed_unauthenticated_total", "Connections closed: too many without identity from one address.", &self.shed_unauthenticated),
             ("ringward_shed_handshake_wait_total", "Connections closed while waiting for a handshake.", &self.shed_handshake_wait),
+            ("ringward_connections_leaving_authority_total", "Sessions opened with a certificate of the authority that goes.", &self.connections_leaving_authority),
             ("ringward_handshakes_failed_total", "TLS handshakes that failed.", &self.handshakes_failed),
             ("ringward_handshakes_timed_out_total", "TLS handshakes that took too long.", &self.handshakes_timed_out),
             ("ringward_connections_broken_total", "Connections ended by a broken rule of HTTP/2 or a silent peer.", &self.connections_broken),

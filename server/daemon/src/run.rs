@@ -130,7 +130,7 @@ pub async fn start_on(config: Config, store: Arc<AnyStore>) -> Result<Running, S
         admins: admins_at,
         dashboard: dashboard.as_ref().map(|(_, address)| *address),
     };
-    let holder = pki.root_key_hash()?.to_string();
+    let holder = crate::pki::holder(&pki)?;
     let (actor, handle, fence) = restore(&config, Arc::clone(&store), holder, &metrics).await?;
     let actor_stop = actor.stop_token();
     let agents_tls = agent_tls(&pki, &server_names(&config.agents.address)?)?;

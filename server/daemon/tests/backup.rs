@@ -212,7 +212,7 @@ async fn a_backup_that_is_not_whole_restores_nothing() {
         assert!(error.contains("does not belong"), "{path}: {error}");
     }
     try_with(&whole).await.unwrap();
-    let doctor = ringward_server::doctor(&Config::load(data).unwrap());
+    let doctor = ringward_server::doctor(&Config::load(data).unwrap(), &[]);
     assert!(doctor.is_healthy(), "{doctor}");
 }
 

@@ -84,6 +84,10 @@ impl Store for AnyStore {
         on_either!(self, store => store.signals(host, after, limit))
     }
 
+    async fn count_signals(&self) -> Result<u64, StoreError> {
+        on_either!(self, store => store.count_signals())
+    }
+
     async fn audit(&self, from: u64, limit: usize) -> Result<Vec<StoredAudit>, StoreError> {
         on_either!(self, store => store.audit(from, limit))
     }

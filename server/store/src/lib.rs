@@ -199,6 +199,8 @@ pub trait Store: Send + Sync + 'static {
         after: Option<(u64, u64)>,
         limit: usize,
     ) -> impl Future<Output = Result<Vec<StoredSignal>, StoreError>> + Send;
+    /// Number of signals, kept with each write: asking costs the same however many there are.
+    fn count_signals(&self) -> impl Future<Output = Result<u64, StoreError>> + Send;
     /// A page of audit entries from `from` on.
     fn audit(
         &self,

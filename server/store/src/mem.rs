@@ -289,6 +289,10 @@ impl Store for Mem {
             .collect())
     }
 
+    async fn count_signals(&self) -> Result<u64, StoreError> {
+        Ok(self.state().signals.len() as u64)
+    }
+
     async fn audit(&self, from: u64, limit: usize) -> Result<Vec<StoredAudit>, StoreError> {
         let from = usize::try_from(from).unwrap_or(usize::MAX);
         let state = self.state();

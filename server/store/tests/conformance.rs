@@ -349,6 +349,7 @@ async fn signals_are_idempotent_by_host_and_seq(kind: Kind) {
     };
     written(rig.store(), with_others).await;
     let stored = rig.store().signals(None, None, 10).await.unwrap();
+    assert_eq!(rig.store().count_signals().await.unwrap(), 3);
     let stored: Vec<_> = stored.into_iter().map(|s| (s.seq, s.value)).collect();
     let expected = [(1, b"a".to_vec()), (2, b"b".to_vec()), (3, b"c".to_vec())];
     assert_eq!(stored, expected);

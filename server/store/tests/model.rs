@@ -181,6 +181,9 @@ impl Pair {
         }
         let expected = model.signals(None, None, 1000).await.unwrap();
         assert_eq!(sled.signals(None, None, 1000).await.unwrap(), expected);
+        let counted = sled.count_signals().await.unwrap();
+        assert_eq!(counted, model.count_signals().await.unwrap());
+        assert_eq!(counted, expected.len() as u64);
         let expected = model.audit(0, 1000).await.unwrap();
         assert_eq!(sled.audit(0, 1000).await.unwrap(), expected);
         for after in self.newest.saturating_sub(14)..=self.newest {

@@ -7,6 +7,7 @@ use ringward_agent::enroll;
 use ringward_agent_os::fake::{OnLethal, Script};
 use ringward_domain::Millis;
 use ringward_domain::host::{Arch, Facts, GuardTier, Os};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use tokio::task::JoinSet;
 
@@ -83,7 +84,7 @@ pub struct AgentProcess {
     dir: PathBuf,
     programs: Programs,
     running: Option<Running>,
-    level: Option<&'static str>,
+    env: Vec<(OsString, OsString)>,
 }
 
 impl AgentProcess {
@@ -110,7 +111,10 @@ impl AgentProcess {
             dir: lab.dir().to_owned(),
             programs: lab.programs().clone(),
             running: None,
-            level,
+            env: level
+                .map(|level| ("RINGWARD_LOG".into(), level.into()))
+                .into_iter()
+                .collect(),
         };
         std::fs::create_dir_all(agent.root())?;
         script.write(&agent.root())?;
@@ -152,9 +156,14 @@ impl AgentProcess {
         let words = crate::lab::words(["run", "--config"], &self.config());
         let (program, words) = outlasting_a_full_disk(&self.programs.path("ringward-agent"), words);
         let log = self.log();
-        let started = Running::start_at(&self.name, &program, words, &log, self.level)?;
+        let started = Running::start_in(&self.name, &program, words, &log, &self.env)?;
         self.running = Some(started);
         Ok(())
+    }
+
+    /// Gives it these variables too, from its next start on.
+    pub fn set_env(&mut self, env: Vec<(OsString, OsString)>) {
+        self.env.extend(env);
     }
 
     /// Its process id, while it runs.

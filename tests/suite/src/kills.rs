@@ -1,6 +1,8 @@
 //! SIGKILLs of server and agents at random moments under a stream of signals, counted exactly: every
 //! signal that was durable with an agent, or acknowledged to one, is in the store, and no other.
 
+mod sabotage;
+
 use crate::chatter::{self, Count};
 use crate::hosts::{self, AgentProcess};
 use crate::lab::Lab;
@@ -9,9 +11,12 @@ use anyhow::{Context as _, Result, bail};
 use ringward_agent::counters::told_so_far;
 use ringward_agent::spool::{DiskFiles, Spool};
 use ringward_agent_os::fake::Script;
+use ringward_store::{AnyStore, Store as _};
 use ringward_wire::token::TokenSpec;
 use ringwardctl::client::{Client, act};
 use ringwardctl::context::Context;
+pub use sabotage::Sabotage;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -22,6 +27,10 @@ use tokio::task::JoinSet;
 const ORDER: &str = "order ";
 /// A server that is killed again and again answers within this time.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// A server that says it is ready answers a question within this time, however much it stores.
+const ANSWERS: Duration = Duration::from_secs(5);
+/// Signals read from the store in one page.
+const PAGE: usize = 4_096;
 
 /// What a person asks for.
 #[derive(Debug, Clone, clap::Parser)]
@@ -44,6 +53,9 @@ pub struct Options {
     /// Ends before all kills are done, after so many seconds; 0 for no limit
     #[arg(long, default_value_t = 0)]
     pub seconds: u64,
+    /// Does harm on purpose while the server is down, which this harness has to find
+    #[arg(long, value_enum, hide = true)]
+    pub sabotage: Option<Sabotage>,
 }
 
 /// What came of it.
@@ -55,14 +67,20 @@ pub struct Outcome {
     pub agent_kills: u64,
     /// Signals made by hosts, or durable in an agent's spool.
     pub told: u64,
-    /// Distinct signals in the store.
+    /// Distinct signals in the store, read from end to end after the server has stopped.
     pub stored: u64,
+    /// The same as the server counted them.
+    pub counted: u64,
+    /// Hosts whose stored signals are not numbered from 1 without a gap.
+    pub hosts_with_gaps: u64,
+    /// The longest that a server took from its start until it answered.
+    pub start_ms_max: u64,
+    /// The longest that it took to count its signals after that.
+    pub count_ms_max: u64,
     /// Signals a second, over the whole run.
     pub signals_per_s: u64,
     /// Sessions the server welcomed.
     pub sessions: u64,
-    /// Times that the store held fewer signals after a restart than were acknowledged before the kill.
-    pub acknowledged_missing: u64,
     /// Damaged places in the agents' spools.
     pub spool_damaged: u64,
     /// Signals that an agent counted and was killed before it wrote.
@@ -86,11 +104,15 @@ impl Outcome {
                 format!("{} signals told, {} stored", self.told, self.stored),
             ),
             (
-                self.acknowledged_missing == 0,
+                self.counted == self.stored && self.hosts_with_gaps == 0,
                 format!(
-                    "acknowledged signals were missing after {} restarts",
-                    self.acknowledged_missing
+                    "{} signals stored, {} counted, gaps in those of {} hosts",
+                    self.stored, self.counted, self.hosts_with_gaps
                 ),
+            ),
+            (
+                u128::from(self.count_ms_max) <= ANSWERS.as_millis(),
+                format!("counting took {} ms", self.count_ms_max),
             ),
             (
                 self.spool_damaged == 0,
@@ -127,6 +149,7 @@ struct Run {
     orders: JoinSet<Result<()>>,
     spec: TokenSpec,
     random: fastrand::Rng,
+    sabotage: Option<Sabotage>,
     outcome: Outcome,
 }
 
@@ -175,6 +198,7 @@ impl Run {
             orders: JoinSet::new(),
             spec: token.spec.clone(),
             random,
+            sabotage: options.sabotage,
             outcome: Outcome::default(),
             lab,
         };
@@ -220,6 +244,9 @@ impl Run {
             let index = self.random.usize(0..self.agents.len());
             self.agents[index].kill().await?;
             self.outcome.agent_kills += 1;
+            if let Some(sabotage) = self.sabotage {
+                sabotage.at_agent(&self.agents[index].root())?;
+            }
             return self.agents[index].start();
         }
         self.lab.check()?;
@@ -227,35 +254,48 @@ impl Run {
         let acknowledged = self.sum(|count| count.acknowledged.load(Relaxed));
         self.lab.kill_server().await?;
         self.outcome.server_kills += 1;
+        if let Some(sabotage) = self.sabotage {
+            sabotage
+                .at_server(self.lab.dir(), self.outcome.server_kills)
+                .await?;
+        }
+        let begun = Instant::now();
         self.lab.start_server().await?;
-        // Counting them takes a while, on a machine that does other things too.
-        let stored = wait_for("a count of signals", PATIENCE, async || {
-            let status = self.lab.client().status(true).await;
-            Ok(status.ok().and_then(|status| status.signals_stored))
-        })
-        .await?;
+        let started = Instant::now();
+        let status = self.lab.client().status(true).await?;
+        let stored = status
+            .signals_stored
+            .context("the server counts no signals")?;
+        let ms = |longest: u64, took: Duration| longest.max(took.as_millis() as u64);
+        self.outcome.start_ms_max = ms(self.outcome.start_ms_max, started - begun);
+        self.outcome.count_ms_max = ms(self.outcome.count_ms_max, started.elapsed());
         if stored < acknowledged {
-            self.outcome.acknowledged_missing += 1;
+            // Lost for good: nothing that follows could be counted.
+            bail!("{acknowledged} signals were acknowledged, {stored} are stored after the kill");
         }
         Ok(())
     }
 
-    /// A person orders something while the server is killed, and asks again until there is an answer.
+    /// A person orders something while the server is killed, and asks again until there is an answer;
+    /// then once more, as one does whose answer was lost.
     fn order(&mut self) {
         self.outcome.orders += 1;
         let (context, spec) = (self.lab.context().to_owned(), self.spec.clone());
         let order = act(&format!("{ORDER}{}", self.outcome.orders));
         self.orders.spawn(async move {
-            wait_for("an answer to an order", PATIENCE, async || {
-                let context = Context::load(Some(&context))?;
-                let asked = async {
-                    let client = Client::connect(&context).await?;
-                    client.create_token(order.clone(), spec.clone()).await
-                };
-                let answer = tokio::time::timeout(Duration::from_secs(3), asked).await;
-                Ok(matches!(answer, Ok(Ok(_))).then_some(()))
-            })
-            .await
+            for _ in 0..2 {
+                wait_for("an answer to an order", PATIENCE, async || {
+                    let context = Context::load(Some(&context))?;
+                    let asked = async {
+                        let client = Client::connect(&context).await?;
+                        client.create_token(order.clone(), spec.clone()).await
+                    };
+                    let answer = tokio::time::timeout(Duration::from_secs(3), asked).await;
+                    Ok(matches!(answer, Ok(Ok(_))).then_some(()))
+                })
+                .await?;
+            }
+            Ok(())
         });
     }
 
@@ -327,17 +367,41 @@ impl Run {
         }
         self.outcome.sessions = self.sum(|count| count.sessions.load(Relaxed));
         self.outcome.signals_per_s = self.outcome.told / seconds;
-        self.outcome.stored = self
-            .lab
-            .client()
-            .status(true)
-            .await?
+        let status = self.lab.client().status(true).await?;
+        self.outcome.counted = status
             .signals_stored
             .context("the server counts no signals")?;
         self.lab.check()?;
+        let store = self.lab.dir().join("server").join("store");
         self.lab.stop().await?;
+        (self.outcome.stored, self.outcome.hosts_with_gaps) = stored(store).await?;
         Ok(self.outcome)
     }
+}
+
+/// The store of a stopped server.
+async fn open_store(folder: PathBuf) -> Result<AnyStore> {
+    let open = move || AnyStore::sled(&folder, ringward_store::Options::default());
+    Ok(tokio::task::spawn_blocking(open).await??)
+}
+
+/// Signals in the store of a stopped server, and how many hosts' are not numbered without a gap.
+async fn stored(folder: PathBuf) -> Result<(u64, u64)> {
+    let store = open_store(folder).await?;
+    let (mut hosts, mut after) = (BTreeMap::<u64, (u64, u64)>::new(), None);
+    loop {
+        let page = store.signals(None, after, PAGE).await?;
+        for signal in &page {
+            let (count, last) = hosts.entry(signal.host).or_default();
+            (*count, *last) = (*count + 1, signal.seq);
+        }
+        match page.last() {
+            Some(last) => after = Some((last.host, last.seq)),
+            None => break,
+        }
+    }
+    let gaps = hosts.values().filter(|(count, last)| count != last).count();
+    Ok((hosts.values().map(|host| host.0).sum(), gaps as u64))
 }
 
 /// Signals that ever were durable in the spool of a stopped agent, and its damaged places.

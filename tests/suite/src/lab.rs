@@ -29,7 +29,7 @@ pub struct Lab {
     context: PathBuf,
     client: Client,
     server: Option<Running>,
-    log: Option<&'static str>,
+    env: Vec<(OsString, OsString)>,
 }
 
 impl Lab {
@@ -75,7 +75,9 @@ impl Lab {
         init.extend(words(["--release-root"], &keys.join("release-root.json")));
         output(&programs.path("ringward-server"), init).await?;
         let context = data.join("admin.context.toml");
-        let server = Some(start(&programs, dir, log)?);
+        let level = log.map(|level| ("RINGWARD_LOG".into(), level.into()));
+        let env: Vec<_> = level.into_iter().collect();
+        let server = Some(start(&programs, dir, &env)?);
         let client = reach(&context).await?;
         Ok(Self {
             programs,
@@ -83,7 +85,7 @@ impl Lab {
             context,
             client,
             server,
-            log,
+            env,
         })
     }
 
@@ -184,6 +186,45 @@ impl Lab {
             .to_owned())
     }
 
+    /// Ends the server in good order; [`Lab::start_server`] starts it again.
+    ///
+    /// # Errors
+    /// It cannot be waited for.
+    pub async fn stop_server(&mut self) -> Result<()> {
+        match self.server.take() {
+            Some(server) => server.stop(Duration::from_secs(15)).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Lets the server stand still for a while (SIGSTOP).
+    ///
+    /// # Errors
+    /// It does not run.
+    pub async fn stall_server(&self, pause: Duration) -> Result<()> {
+        let server = self.server.as_ref().context("the server does not run")?;
+        server.pause(pause).await
+    }
+
+    /// Ends the server as if it had ended by itself: [`Lab::check`] says so.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub async fn end_server(&mut self) -> Result<()> {
+        let server = self.server.as_mut().context("the server does not run")?;
+        server.end().await
+    }
+
+    /// Runs `ringward-server` with one verb over the lab's data directory.
+    ///
+    /// # Errors
+    /// It fails; its words are in the error.
+    pub async fn server_verb(&self, verb: &str, more: &[&str]) -> Result<String> {
+        let mut words = words([verb, "--data"], &self.dir.join("server"));
+        words.extend(more.iter().map(OsString::from));
+        output(&self.programs.path("ringward-server"), words).await
+    }
+
     /// SIGKILL to the server.
     ///
     /// # Errors
@@ -200,9 +241,23 @@ impl Lab {
     /// # Errors
     /// It does not come up.
     pub async fn start_server(&mut self) -> Result<()> {
-        self.server = Some(start(&self.programs, &self.dir, self.log)?);
+        self.start_server_unreached()?;
         self.client = reach(&self.context).await?;
         Ok(())
+    }
+
+    /// Starts the server again; nobody may be able to reach it.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn start_server_unreached(&mut self) -> Result<()> {
+        self.server = Some(start(&self.programs, &self.dir, &self.env)?);
+        Ok(())
+    }
+
+    /// Gives the server these variables too, from its next start on.
+    pub fn set_env(&mut self, env: Vec<(OsString, OsString)>) {
+        self.env.extend(env);
     }
 
     /// Fails where the server has ended by itself.
@@ -225,18 +280,13 @@ impl Lab {
     }
 }
 
-fn start(programs: &Programs, dir: &Path, log: Option<&str>) -> Result<Running> {
+fn start(programs: &Programs, dir: &Path, env: &[(OsString, OsString)]) -> Result<Running> {
     let (program, args) = outlasting_a_full_disk(
         &programs.path("ringward-server"),
         words(["run", "--data"], &dir.join("server")),
     );
-    Running::start_at(
-        "ringward-server",
-        &program,
-        args,
-        &dir.join("server.log"),
-        log,
-    )
+    let log = dir.join("server.log");
+    Running::start_in("ringward-server", &program, args, &log, env)
 }
 
 async fn reach(context: &Path) -> Result<Client> {

@@ -1,7 +1,7 @@
 //! Children that never outlive their parent, with their words kept in a file each.
 
 use anyhow::{Context, Result, bail};
-use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -46,19 +46,19 @@ impl Running {
         args: impl IntoIterator<Item = S>,
         log: &Path,
     ) -> Result<Self> {
-        Self::start_at(name, program, args, log, None)
+        Self::start_in(name, program, args, log, &[])
     }
 
-    /// The same, with its log at a level other than its own choice.
+    /// The same with some variables of its environment.
     ///
     /// # Errors
     /// As [`Running::start`].
-    pub fn start_at<S: AsRef<OsStr>>(
+    pub fn start_in<S: AsRef<OsStr>>(
         name: &str,
         program: &Path,
         args: impl IntoIterator<Item = S>,
         log: &Path,
-        level: Option<&str>,
+        env: &[(OsString, OsString)],
     ) -> Result<Self> {
         let file = std::fs::OpenOptions::new()
             .create(true)
@@ -67,7 +67,7 @@ impl Running {
             .with_context(|| format!("opening the log {}", log.display()))?;
         let child = Command::new(program)
             .args(args)
-            .envs(level.map(|level| ("RINGWARD_LOG", level)))
+            .envs(env.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(file.try_clone()?)
             .stderr(file)
@@ -100,6 +100,27 @@ impl Running {
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
         self.child.id()
+    }
+
+    /// SIGSTOP for a while.
+    ///
+    /// # Errors
+    /// The process is gone.
+    pub async fn pause(&self, pause: Duration) -> Result<()> {
+        let pid = self.child.id().and_then(unix_pid);
+        let pid = pid.with_context(|| format!("{} is gone", self.name))?;
+        kill_process(pid, Signal::STOP)?;
+        tokio::time::sleep(pause).await;
+        Ok(kill_process(pid, Signal::CONT)?)
+    }
+
+    /// SIGKILL, as if it had ended by itself.
+    ///
+    /// # Errors
+    /// The process cannot be waited for.
+    pub async fn end(&mut self) -> Result<()> {
+        let killed = self.child.kill().await;
+        killed.with_context(|| format!("ending {}", self.name))
     }
 
     /// SIGKILL: no last word, no flush, no unlock. Returns when the process is gone.
@@ -162,6 +183,22 @@ pub fn outlasting_a_full_disk(
         .chain([program.as_os_str().to_owned()])
         .chain(args);
     ("/bin/sh".into(), words.collect())
+}
+
+/// How many files a running process may have open from now on; what it hits is an `accept` or `open` that
+/// fails.
+///
+/// # Errors
+/// The process is gone.
+pub fn limit_open_files(pid: u32, files_max: u64) -> Result<()> {
+    let pid = unix_pid(pid).context("no process id")?;
+    let limit = Rlimit {
+        current: Some(files_max),
+        // A child's upper bound is ours; nobody may raise it.
+        maximum: getrlimit(Resource::Nofile).maximum,
+    };
+    prlimit(Some(pid), Resource::Nofile, limit).context("limiting a process's open files")?;
+    Ok(())
 }
 
 fn unix_pid(pid: u32) -> Option<Pid> {

@@ -4,9 +4,11 @@
 
 use ringward_agent::counters::told_so_far;
 use ringward_agent_os::fake::Script;
+use ringward_suite::hostile::Sabotage as Sabotaged;
 use ringward_suite::hosts::AgentProcess;
+use ringward_suite::kills::Sabotage;
 use ringward_suite::lab::Lab;
-use ringward_suite::process::{Programs, limit_file_bytes, output, wait_for};
+use ringward_suite::process::{Programs, limit_file_bytes, limit_open_files, output, wait_for};
 use ringward_suite::{hostile, hosts, kills, lab};
 use ringward_wire::token::EnrolmentToken;
 use std::path::{Path, PathBuf};
@@ -37,12 +39,42 @@ async fn nothing_acknowledged_is_lost_and_nothing_happens_twice_when_processes_a
         agents: 1,
         seed: None,
         seconds: 60,
+        sabotage: None,
     };
     let outcome = kills::run(Programs::new(programs), dir.path(), &options)
         .await
         .unwrap();
     assert_eq!(outcome.faults(), Vec::<String>::new(), "{outcome:?}");
     assert!(outcome.server_kills > 0 && outcome.agent_kills > 0 && outcome.told > 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killing_finds_lost_writes_forgotten_orders_and_a_lost_spool() {
+    let Some(programs) = programs() else { return };
+    for (sabotage, agents, found) in [
+        (Sabotage::LoseWrites, 0, "signals were acknowledged"),
+        (Sabotage::ForgetOrders, 0, "of them twice"),
+        (Sabotage::LoseSpool, 1, "never came to a spool"),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let options = kills::Options {
+            kills: 4,
+            hosts: 2,
+            per_s: 20,
+            agents,
+            seed: Some(1),
+            seconds: 60,
+            sabotage: Some(sabotage),
+        };
+        let faults = match kills::run(Programs::new(programs.clone()), dir.path(), &options).await {
+            Ok(outcome) => outcome.faults(),
+            Err(error) => vec![format!("{error:#}")],
+        };
+        assert!(
+            faults.iter().any(|fault| fault.contains(found)),
+            "{sabotage:?}: {faults:?}"
+        );
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -57,6 +89,7 @@ async fn hostile_clients_of_every_family_cost_honest_hosts_nothing() {
         families: Vec::new(),
         json: None,
         ignore_times: true,
+        sabotage: None,
     };
     let outcome = hostile::run(
         Programs::new(programs),
@@ -75,6 +108,43 @@ async fn hostile_clients_of_every_family_cost_honest_hosts_nothing() {
     assert!(outcome.rows.len() >= 12 && outcome.told > 0);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_hostile_run_finds_a_server_that_stalls_ends_grows_or_loses() {
+    let Some(programs) = programs() else { return };
+    for (sabotage, found) in [
+        (Sabotaged::Stall, "honest signals took"),
+        (Sabotaged::End, "ended with"),
+        (Sabotaged::Grow, "memory grew"),
+        (Sabotaged::Lose, "are stored"),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let options = hostile::Options {
+            frames: 200,
+            rate: 400,
+            hosts: 6,
+            quiet: 2,
+            families: vec![hostile::Family::PingFlood],
+            json: None,
+            ignore_times: sabotage != Sabotaged::Stall,
+            sabotage: Some(sabotage),
+        };
+        let run = hostile::run(
+            Programs::new(programs.clone()),
+            Path::new(HARNESS),
+            dir.path(),
+            &options,
+        );
+        let faults = match run.await {
+            Ok(outcome) => outcome.faults(),
+            Err(error) => vec![format!("{error:#}")],
+        };
+        assert!(
+            faults.iter().any(|fault| fault.contains(found)),
+            "{sabotage:?}: {faults:?}"
+        );
+    }
+}
+
 /// Waits until a file holds some words.
 async fn says(path: &Path, words: &str) {
     wait_for(words, Duration::from_secs(60), async || {
@@ -85,14 +155,14 @@ async fn says(path: &Path, words: &str) {
     .unwrap();
 }
 
-/// Signals in the store, where it can be read at this moment.
+/// Signals in the store, where it can be read at this moment: with a full disk it is opened anew.
 async fn count(lab: &Lab) -> Option<u64> {
     let status = lab.client().status(true).await;
     status.ok().and_then(|status| status.signals_stored)
 }
 
 async fn stored(lab: &Lab) -> u64 {
-    wait_for("a count of signals", Duration::from_secs(60), async || {
+    wait_for("a count of signals", Duration::from_secs(20), async || {
         Ok(count(lab).await)
     })
     .await
@@ -148,6 +218,39 @@ async fn a_full_disk_on_either_side_is_outlived_and_nothing_is_lost() {
     quiet.write(&agent.root()).unwrap();
     wait_for("every signal stored", Duration::from_secs(60), async || {
         Ok((stored(&lab).await == told_so_far(&agent.root())).then_some(()))
+    })
+    .await
+    .unwrap();
+    agent.stop().await.unwrap();
+    lab.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_without_a_free_descriptor_goes_on_when_there_is_one_again() {
+    let Some(programs) = programs() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let lab = Lab::set_up(Programs::new(programs), dir.path())
+        .await
+        .unwrap();
+    let (pid, address) = (lab.server_pid().unwrap(), lab.addresses().unwrap().agents);
+    let open = std::fs::read_dir(format!("/proc/{pid}/fd"))
+        .unwrap()
+        .count() as u64;
+    limit_open_files(pid, open + 4).unwrap();
+    let mut held = Vec::new();
+    for _ in 0..12 {
+        held.push(tokio::net::TcpStream::connect(address).await.unwrap());
+    }
+    says(&lab.dir().join("server.log"), "accept failed").await;
+    // Who is connected already notices nothing.
+    lab.client().status(true).await.unwrap();
+    drop(held);
+    limit_open_files(pid, 4_096).unwrap();
+    let mut agent = AgentProcess::enrol(&lab, &hosts::script("after"))
+        .await
+        .unwrap();
+    wait_for("the host connected", Duration::from_secs(60), async || {
+        Ok((lab.client().status(false).await?.connected > 0).then_some(()))
     })
     .await
     .unwrap();

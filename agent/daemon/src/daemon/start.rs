@@ -9,7 +9,7 @@ use crate::config::Settings;
 use crate::counters::Counters;
 use crate::identity::{self, Identity, IdentityError};
 use crate::link::{Link, chain};
-use crate::prepare::kept_manifest;
+use crate::prepare::{Mirrors, kept_manifest};
 use crate::servers::Servers;
 use crate::spool::{DiskFiles, Spool, SpoolError};
 use ring::rand::{SecureRandom, SystemRandom};
@@ -157,7 +157,8 @@ impl<H: Host> Agent<H> {
             slots,
             spool,
             release_root: identity::release_root(&state_dir)?,
-            renewal: Renewal::new(&state_dir),
+            mirrors: Mirrors::new(&settings.mirrors),
+            renewal: Renewal::default(),
             audit: Witness::open(&state_dir),
             orders: OrdersEdge::new(
                 identity.host.host,

@@ -1,7 +1,10 @@
 //! Fetching from the server: small answers whole, artefacts from where an earlier try stopped.
 
+use super::hash_from_start;
+use super::mirror::Mirrors;
 use ringward_domain::manifest::{Artefact, Envelope};
 use ringward_domain::{ReleaseDigest, Sha256};
+use ringward_wire::authority::BUNDLES_MAX;
 use ringward_wire::pb;
 use ringward_wire::pb::agent_service_client::AgentServiceClient;
 use ringward_wire::pb::trust_service_client::TrustServiceClient;
@@ -110,7 +113,35 @@ pub(super) async fn roots(
         Err(status) if status.code() == tonic::Code::Unimplemented => Vec::new(),
         Err(status) => return Err(server(what)(status)),
     };
-    let read = roots.into_iter().take(ROOTS_MAX).map(Envelope::try_from);
+    envelopes(what, roots, ROOTS_MAX)
+}
+
+/// Bundles of authorities after a version, as the server has them; a server that knows of none has none.
+/// Nothing of them is believed yet.
+pub(crate) async fn authority_bundles(
+    channel: Channel,
+    after_version: u64,
+) -> Result<Vec<Envelope>, FetchError> {
+    let what = "newer authorities";
+    let mut client = TrustServiceClient::new(channel);
+    let request = pb::AuthorityBundlesRequest { after_version };
+    let answer = timeout(ANSWER_TIMEOUT, client.authority_bundles(request))
+        .await
+        .map_err(late(what))?;
+    let bundles = match answer {
+        Ok(answer) => answer.into_inner().bundles,
+        Err(status) if status.code() == tonic::Code::Unimplemented => Vec::new(),
+        Err(status) => return Err(server(what)(status)),
+    };
+    envelopes(what, bundles, BUNDLES_MAX)
+}
+
+fn envelopes(
+    what: &str,
+    given: Vec<pb::Envelope>,
+    most: usize,
+) -> Result<Vec<Envelope>, FetchError> {
+    let read = given.into_iter().take(most).map(Envelope::try_from);
     read.collect::<Result<_, _>>()
         .map_err(|error| FetchError::Malformed {
             what: what.to_owned(),
@@ -118,26 +149,107 @@ pub(super) async fn roots(
         })
 }
 
-/// The artefact's file, complete by its size, open for reading and writing. Its content is not
-/// verified yet.
+/// A file that is being fetched. It may hold bytes of several sources, none of which is believed.
+pub(super) struct Part {
+    file: File,
+    path: PathBuf,
+    offset: u64,
+    size: u64,
+}
+
+impl Part {
+    fn open(staging: &Path, artefact: &Artefact) -> Result<Self, FetchError> {
+        let path = staging.join(part_name(&artefact.sha256));
+        match open_part(&path, artefact.size) {
+            Ok((file, offset)) => Ok(Self {
+                file,
+                path,
+                offset,
+                size: artefact.size,
+            }),
+            Err(source) => Err(FetchError::Disk { path, source }),
+        }
+    }
+
+    fn disk(&self, source: io::Error) -> FetchError {
+        FetchError::Disk {
+            path: self.path.clone(),
+            source,
+        }
+    }
+
+    /// The next byte wanted.
+    pub(super) fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// Bytes of the whole file.
+    pub(super) fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Bytes still to come.
+    pub(super) fn missing(&self) -> u64 {
+        self.size - self.offset
+    }
+
+    /// Adds the next bytes; there are as many missing.
+    pub(super) fn append(&mut self, data: &[u8]) -> Result<(), FetchError> {
+        self.file
+            .write_all(data)
+            .map_err(|source| self.disk(source))?;
+        self.offset += data.len() as u64;
+        Ok(())
+    }
+
+    /// Begins anew.
+    pub(super) fn restart(&mut self) -> Result<(), FetchError> {
+        self.offset = 0;
+        let cut = self.file.set_len(0);
+        cut.and_then(|()| self.file.rewind())
+            .map_err(|source| self.disk(source))
+    }
+
+    /// Whether its content is the one named.
+    async fn is(&mut self, sha256: Sha256) -> Result<bool, FetchError> {
+        let file = self.file.try_clone();
+        let mut file = file.map_err(|source| self.disk(source))?;
+        // Up to 2 GiB.
+        let hashed = tokio::task::spawn_blocking(move || hash_from_start(&mut file)).await;
+        let hashed = hashed.unwrap_or_else(|_| Err(io::ErrorKind::Interrupted.into()));
+        Ok(hashed.map_err(|source| self.disk(source))? == sha256)
+    }
+}
+
+/// The artefact's file, complete by its size, open for reading and writing: from mirrors as far as they
+/// serve it, the rest from the server. Its content is verified by whoever uses it.
 pub(super) async fn artefact(
     channel: Channel,
+    mirrors: &Mirrors,
     staging: &Path,
     artefact: &Artefact,
 ) -> Result<File, FetchError> {
-    let path = staging.join(part_name(&artefact.sha256));
-    let disk = |source| FetchError::Disk {
-        path: path.clone(),
-        source,
-    };
-    let (mut file, mut offset) = open_part(&path, artefact.size).map_err(disk)?;
-    if offset == artefact.size {
-        return Ok(file);
+    let mut part = Part::open(staging, artefact)?;
+    // Bytes of an earlier try may be a mirror's.
+    let is_mixed = !mirrors.is_empty();
+    mirrors.fill(&mut part, &artefact.sha256).await?;
+    from_server(channel.clone(), &mut part, &artefact.sha256).await?;
+    if is_mixed && !part.is(artefact.sha256).await? {
+        tracing::warn!(artefact = %artefact.sha256, "a mirror sent other bytes; all of it from the server");
+        part.restart()?;
+        from_server(channel, &mut part, &artefact.sha256).await?;
     }
-    let what = format!("artefact {}", artefact.sha256);
+    Ok(part.file)
+}
+
+async fn from_server(channel: Channel, part: &mut Part, sha256: &Sha256) -> Result<(), FetchError> {
+    if part.missing() == 0 {
+        return Ok(());
+    }
+    let what = format!("artefact {sha256}");
     let request = pb::FetchArtifactRequest {
-        sha256: artefact.sha256.0.to_vec(),
-        offset,
+        sha256: sha256.0.to_vec(),
+        offset: part.offset,
     };
     let mut client = AgentServiceClient::new(channel);
     let mut chunks = timeout(ANSWER_TIMEOUT, client.fetch_artifact(request))
@@ -145,7 +257,7 @@ pub(super) async fn artefact(
         .map_err(late(&what))?
         .map_err(server(&what))?
         .into_inner();
-    while offset < artefact.size {
+    while part.missing() > 0 {
         let chunk = timeout(ANSWER_TIMEOUT, chunks.message())
             .await
             .map_err(late(&what))?
@@ -156,18 +268,17 @@ pub(super) async fn artefact(
         };
         let chunk = chunk.ok_or_else(|| malformed("it ends too early"))?;
         let data = chunk.data;
-        if chunk.offset != offset {
+        if chunk.offset != part.offset {
             return Err(malformed("a chunk is not the next one"));
         }
-        if data.is_empty() || data.len() as u64 > artefact.size - offset {
+        if data.is_empty() || data.len() as u64 > part.missing() {
             return Err(malformed(
                 "a chunk is empty, or goes beyond the size in the manifest",
             ));
         }
-        file.write_all(&data).map_err(disk)?;
-        offset += data.len() as u64;
+        part.append(&data)?;
     }
-    Ok(file)
+    Ok(())
 }
 
 /// The part of an earlier try and its length; a part that is too long is none.

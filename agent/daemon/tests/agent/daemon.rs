@@ -30,7 +30,7 @@ pub struct Running {
     task: JoinHandle<Result<(), StartError>>,
 }
 
-async fn enrolled(server: &Server, on_lethal: OnLethal) -> tempfile::TempDir {
+pub async fn enrolled(server: &Server, on_lethal: OnLethal) -> tempfile::TempDir {
     let root = tempfile::tempdir().unwrap();
     let script = Script {
         boot_ms: Millis(50),
@@ -47,9 +47,13 @@ async fn enrolled(server: &Server, on_lethal: OnLethal) -> tempfile::TempDir {
 }
 
 pub fn run(root: tempfile::TempDir) -> Running {
+    let settings = Settings::scripted(root.path()).unwrap();
+    run_with(root, settings)
+}
+
+pub fn run_with(root: tempfile::TempDir, settings: Settings) -> Running {
     let (stop, stopped) = watch::channel(false);
     let counters = Arc::new(Counters::open(root.path()).unwrap());
-    let settings = Settings::scripted(root.path()).unwrap();
     let told = Arc::clone(&counters);
     let task =
         tokio::spawn(
@@ -83,7 +87,7 @@ impl Running {
     }
 }
 
-fn phase(observed: Option<&Observed>) -> Option<(ReleaseDigest, PhaseObserved)> {
+pub fn phase(observed: Option<&Observed>) -> Option<(ReleaseDigest, PhaseObserved)> {
     let attempt = observed?.attempt.as_ref()?;
     Some((attempt.release, attempt.phase))
 }

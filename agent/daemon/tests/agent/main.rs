@@ -4,7 +4,10 @@
 
 mod audit;
 mod daemon;
+mod golden;
+mod mirror;
 mod offline;
 mod orders;
 mod program;
+mod recorded;
 mod support;

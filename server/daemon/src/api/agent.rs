@@ -87,6 +87,9 @@ impl AgentService for AgentApi {
         request: Request<Streaming<pb::AgentFrame>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
         let identity = host(&request, &self.0.metrics)?;
+        if self.0.pki.is_leaving(&identity.issuer) {
+            self.0.metrics.connections_leaving_authority.add_one();
+        }
         let closing = peer(&request)?.closing.clone();
         let frames = request.into_inner();
         let outbound = session::open(Arc::clone(&self.0), identity.host, frames, closing).await?;
@@ -252,6 +255,7 @@ impl AgentApi {
             certificates: self.issue(spent.host, &wanted)?,
             release_root,
             state,
+            authority_version: shared.pki.bundle_version(),
         })
     }
 
@@ -264,11 +268,11 @@ impl AgentApi {
         let intermediate = pki
             .intermediate_der(Which::Agents)
             .map_err(|error| internal(&error))?;
-        let root = pki.root_der().map_err(|error| internal(&error))?;
+        let roots = pki.roots_der().map_err(|error| internal(&error))?;
         tracing::debug!(%host, until_unix_s = issued.not_after_unix_s, now_unix_ms = unix_ms(), "certificate issued");
         Ok(Certificates {
             chain_der: vec![issued.der, intermediate.to_vec()],
-            roots_der: vec![root.to_vec()],
+            roots_der: roots.iter().map(|root| root.to_vec()).collect(),
         })
     }
 

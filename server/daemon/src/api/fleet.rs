@@ -22,8 +22,8 @@ use tonic::{Request, Response, Status};
 
 /// Newest signals shown of one host.
 const SIGNALS_SHOWN: usize = 50;
-/// Signals read in one page while counting.
-const COUNT_PAGE: usize = 4_096;
+/// Signals read in one page of a host.
+const SIGNALS_PAGE: usize = 4_096;
 
 /// The fleet service.
 #[derive(Clone)]
@@ -223,7 +223,10 @@ impl FleetService for FleetApi {
     ) -> Result<Response<pb::StatusResponse>, Status> {
         admin(&request)?;
         let signals_stored = match request.into_inner().count_signals {
-            true => Some(self.count_signals().await?),
+            true => {
+                let counted = self.0.store.count_signals().await;
+                Some(counted.map_err(|error| store_failed(&error))?)
+            }
             false => None,
         };
         let mut answer = self.0.handle.ask(|seen| seen.status()).await?;
@@ -243,29 +246,6 @@ impl FleetApi {
         carry_out(&self.0.handle, admin.caller(false), command).await
     }
 
-    /// Distinct signals in the store, by reading it from end to end.
-    async fn count_signals(&self) -> Result<u64, Status> {
-        let mut count = 0;
-        let mut last: Option<(u64, u64)> = None;
-        loop {
-            let page = self
-                .0
-                .store
-                .signals(None, last, COUNT_PAGE)
-                .await
-                .map_err(|error| store_failed(&error))?;
-            let full = page.len() == COUNT_PAGE;
-            for signal in page {
-                let at = Some((signal.host, signal.seq));
-                count += u64::from(at > last);
-                last = at.max(last);
-            }
-            if !full {
-                return Ok(count);
-            }
-        }
-    }
-
     /// The newest signals of a host, newest first, from the store.
     async fn newest_signals(&self, host: HostId) -> Result<Vec<Signal>, Status> {
         let mut newest = std::collections::VecDeque::new();
@@ -274,11 +254,11 @@ impl FleetApi {
             let page = self
                 .0
                 .store
-                .signals(Some(host.0), after, COUNT_PAGE)
+                .signals(Some(host.0), after, SIGNALS_PAGE)
                 .await
                 .map_err(|error| store_failed(&error))?;
             let last = page.last().map(|signal| (signal.host, signal.seq));
-            let full = page.len() == COUNT_PAGE;
+            let full = page.len() == SIGNALS_PAGE;
             for stored in page {
                 // One that cannot be read is not worth losing the others for.
                 if let Ok(signal) = serde_json::from_slice::<Signal>(&stored.value) {

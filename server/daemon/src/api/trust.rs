@@ -1,8 +1,10 @@
-//! The keys that may sign releases, told to hosts as they change.
+//! The keys that may sign releases and the authorities that vouch for servers, told to hosts as they
+//! change.
 
 use super::agent::blocking;
 use super::{Shared, host};
 use crate::release_check::load_chain;
+use ringward_wire::authority::{self, BUNDLES_MAX};
 use ringward_wire::pb;
 use ringward_wire::pb::trust_service_server::TrustService;
 use ringward_wire::roots::{ROOTS_MAX, read};
@@ -27,6 +29,19 @@ impl TrustService for TrustApi {
         let roots = chain.into_iter().filter(newer).take(ROOTS_MAX);
         Ok(Response::new(pb::ReleaseRootsResponse {
             roots: roots.map(Into::into).collect(),
+        }))
+    }
+
+    async fn authority_bundles(
+        &self,
+        request: Request<pb::AuthorityBundlesRequest>,
+    ) -> Result<Response<pb::AuthorityBundlesResponse>, Status> {
+        host(&request, &self.0.metrics)?;
+        let after = request.into_inner().after_version;
+        let newer = |signed: &&_| authority::read(signed).is_ok_and(|b| b.version > after);
+        let bundles = self.0.pki.bundles().iter().filter(newer);
+        Ok(Response::new(pb::AuthorityBundlesResponse {
+            bundles: bundles.take(BUNDLES_MAX).cloned().map(Into::into).collect(),
         }))
     }
 }

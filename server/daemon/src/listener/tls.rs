@@ -115,9 +115,10 @@ fn server_config(
 ) -> Result<Arc<ServerConfig>, ServerError> {
     let tls_error = |doing| move |source| ServerError::Tls { doing, source };
     let mut anchors = RootCertStore::empty();
-    anchors
-        .add(pki.intermediate_der(which)?)
-        .map_err(tls_error("trusting the intermediate"))?;
+    for anchor in pki.client_anchors(which)? {
+        let added = anchors.add(anchor);
+        added.map_err(tls_error("trusting the intermediate"))?;
+    }
     let provider = ringward_wire::tls::provider();
     let verifier =
         WebPkiClientVerifier::builder_with_provider(Arc::new(anchors), Arc::clone(&provider));

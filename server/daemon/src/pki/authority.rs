@@ -1,6 +1,6 @@
 //! Issuing: what goes into each kind of certificate.
 
-use super::{BACKDATED_S, INTERMEDIATE_DAYS, ROOT_DAYS, SERVER_DAYS, random, sha256};
+use super::{BACKDATED_S, BRIDGE_DAYS, INTERMEDIATE_DAYS, ROOT_DAYS, SERVER_DAYS, random, sha256};
 use crate::clock::unix_ms;
 use crate::error::ServerError;
 use rcgen::{
@@ -94,14 +94,23 @@ fn authority_params(common_name: &str, days: u32, below: BasicConstraints) -> Ce
     params
 }
 
+/// A name that no authority of another version has.
+pub(super) fn numbered(name: &str, version: u64) -> String {
+    match version {
+        0 | 1 => name.to_owned(),
+        later => format!("{name} {later}"),
+    }
+}
+
 impl Authority {
-    /// A new root with a new key, and that key as PEM.
+    /// A new root with a new key, and that key as PEM. Its version is that of the bundle it comes with.
     ///
     /// # Errors
     /// Where the key or certificate cannot be made.
-    pub fn new_root() -> Result<(Self, String), ServerError> {
+    pub fn new_root(version: u64) -> Result<(Self, String), ServerError> {
         let key = new_key("the root")?;
-        let params = authority_params("Ringward root", ROOT_DAYS, BasicConstraints::Constrained(1));
+        let name = numbered("Ringward root", version);
+        let params = authority_params(&name, ROOT_DAYS, BasicConstraints::Constrained(1));
         let certificate = params
             .self_signed(&key)
             .map_err(certificate_error("signing the root certificate"))?;
@@ -111,6 +120,20 @@ impl Authority {
             certificate_pem: certificate.pem(),
         };
         Ok((authority, key_pem))
+    }
+
+    /// This root's name and key in a certificate that another root signs: who believes that one believes
+    /// this one by it. PEM.
+    ///
+    /// # Errors
+    /// Where it cannot be signed.
+    pub fn bridge_from(&self, other: &Self, version: u64) -> Result<String, ServerError> {
+        let name = numbered("Ringward root", version);
+        let params = authority_params(&name, BRIDGE_DAYS, BasicConstraints::Constrained(1));
+        params
+            .signed_by(self.issuer.key(), &other.issuer)
+            .map(|certificate| certificate.pem())
+            .map_err(certificate_error("signing the new root by the old one"))
     }
 
     /// A new intermediate under this root, and its key as PEM.

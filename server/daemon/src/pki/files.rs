@@ -1,11 +1,14 @@
 //! The authority on disk: `pki/<name>.crt` and `pki/<name>.key` (0600).
 
 use super::authority::{Authority, ServerNames, certificate_validity};
+use super::rotation::read_bundles;
 use super::{SERVER_DAYS, sha256};
 use crate::clock::unix_ms;
 use crate::data_dir::{check_private, create_private_dir, read_bounded, write_whole};
 use crate::error::ServerError;
 use ringward_domain::Sha256;
+use ringward_domain::manifest::Envelope;
+use ringward_wire::authority::read;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use std::path::{Path, PathBuf};
@@ -38,15 +41,42 @@ pub struct Pki {
     root_pem: String,
     agents: Authority,
     admins: Authority,
+    /// Common name of the agents' intermediate.
+    agents_name: String,
+    /// The authority that goes, while hosts follow to the new one.
+    leaving: Option<Leaving>,
+    /// Signed bundles of roots that hosts follow, in order; none before the first change.
+    bundles: Vec<Envelope>,
 }
 
-fn certificate_file(folder: &Path, name: &str) -> PathBuf {
+/// Certificates of an authority that goes; its keys are gone already.
+struct Leaving {
+    root_pem: String,
+    agents_pem: String,
+    admins_pem: String,
+    /// The new root, signed by the one that goes: who knows only that one believes the new one by it.
+    bridge_pem: String,
+}
+
+pub(super) fn certificate_file(folder: &Path, name: &str) -> PathBuf {
     folder.join(format!("{name}.crt"))
 }
-fn key_file(folder: &Path, name: &str) -> PathBuf {
+pub(super) fn key_file(folder: &Path, name: &str) -> PathBuf {
     folder.join(format!("{name}.key"))
 }
-fn write_pair(folder: &Path, name: &str, certificate: &str, key: &str) -> Result<(), ServerError> {
+
+/// Names of the certificates of an authority that goes.
+pub(super) const LEAVING_ROOT: &str = "leaving-root";
+pub(super) const LEAVING_AGENTS: &str = "leaving-agents";
+pub(super) const LEAVING_ADMINS: &str = "leaving-admins";
+pub(super) const BRIDGE: &str = "bridge";
+
+pub(super) fn write_pair(
+    folder: &Path,
+    name: &str,
+    certificate: &str,
+    key: &str,
+) -> Result<(), ServerError> {
     // The key first: a certificate on disk says that its key is there too.
     write_whole(&key_file(folder, name), key.as_bytes(), 0o600)?;
     write_whole(
@@ -66,7 +96,7 @@ pub fn create(
     admin_names: &ServerNames,
 ) -> Result<Pki, ServerError> {
     create_private_dir(folder)?;
-    let (root, root_key) = Authority::new_root()?;
+    let (root, root_key) = Authority::new_root(1)?;
     write_pair(folder, "root", root.certificate_pem(), &root_key)?;
     let intermediate = |which: Which| {
         let (authority, key) = root.new_intermediate(&format!("Ringward {}", which.name()))?;
@@ -74,14 +104,17 @@ pub fn create(
         Ok::<_, ServerError>(authority)
     };
     let (agents, admins) = (intermediate(Which::Agents)?, intermediate(Which::Admins)?);
+    let agents_pem = agents.certificate_pem().to_owned();
     let pki = Pki {
         folder: folder.to_owned(),
         root_pem: root.certificate_pem().to_owned(),
         agents,
+        agents_name: common_name(agents_pem.as_bytes()),
         admins,
+        leaving: None,
+        bundles: Vec::new(),
     };
-    pki.write_server_certificate(Which::Agents, agent_names)?;
-    pki.write_server_certificate(Which::Admins, admin_names)?;
+    pki.write_server_certificates(agent_names, admin_names)?;
     Ok(pki)
 }
 
@@ -91,12 +124,89 @@ impl Pki {
     /// # Errors
     /// Where a file is missing, damaged, or a key may be read by others.
     pub fn load(folder: &Path) -> Result<Self, ServerError> {
+        let agents = load_authority(folder, Which::Agents.name())?;
         Ok(Self {
             folder: folder.to_owned(),
             root_pem: read_text(&certificate_file(folder, "root"))?,
-            agents: load_authority(folder, Which::Agents.name())?,
+            agents_name: common_name(agents.certificate_pem().as_bytes()),
+            agents,
             admins: load_authority(folder, Which::Admins.name())?,
+            leaving: Leaving::load(folder)?,
+            bundles: read_bundles(folder)?,
         })
+    }
+
+    /// The folder.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The certificates of both listeners, anew.
+    pub(super) fn write_server_certificates(
+        &self,
+        agent_names: &ServerNames,
+        admin_names: &ServerNames,
+    ) -> Result<(), ServerError> {
+        self.write_server_certificate(Which::Agents, agent_names)?;
+        self.write_server_certificate(Which::Admins, admin_names)
+    }
+
+    /// Whether an authority goes and another comes.
+    pub fn is_changing(&self) -> bool {
+        self.leaving.is_some()
+    }
+
+    /// Bundles of roots that hosts follow, in order.
+    pub fn bundles(&self) -> &[Envelope] {
+        &self.bundles
+    }
+
+    /// Version of the roots in force; 1 before the first change.
+    pub fn bundle_version(&self) -> u64 {
+        let newest = self.bundles.last().and_then(|signed| read(signed).ok());
+        newest.map_or(1, |bundle| bundle.version)
+    }
+
+    /// Whether hosts' certificates by an authority of this name will end with the change under way.
+    pub fn is_leaving(&self, issuer: &str) -> bool {
+        self.leaving.is_some() && issuer != self.agents_name
+    }
+
+    /// Certificates that vouch for clients of one side: the intermediate, and the one that goes.
+    ///
+    /// # Errors
+    /// Where one does not parse.
+    pub fn client_anchors(
+        &self,
+        which: Which,
+    ) -> Result<Vec<CertificateDer<'static>>, ServerError> {
+        let mut anchors = vec![self.intermediate_der(which)?];
+        if let Some(leaving) = &self.leaving {
+            let (pem, name) = match which {
+                Which::Agents => (&leaving.agents_pem, LEAVING_AGENTS),
+                Which::Admins => (&leaving.admins_pem, LEAVING_ADMINS),
+            };
+            let path = certificate_file(&self.folder, name);
+            anchors.extend(parse_certificates(pem, &path)?.into_iter().take(1));
+        }
+        Ok(anchors)
+    }
+
+    /// The roots by which hosts know this server, DER: the present one first.
+    ///
+    /// # Errors
+    /// Where one does not parse.
+    pub fn roots_der(&self) -> Result<Vec<CertificateDer<'static>>, ServerError> {
+        let mut roots = vec![self.root_der()?];
+        if let Some(leaving) = &self.leaving {
+            let path = certificate_file(&self.folder, LEAVING_ROOT);
+            roots.extend(
+                parse_certificates(&leaving.root_pem, &path)?
+                    .into_iter()
+                    .take(1),
+            );
+        }
+        Ok(roots)
     }
 
     /// The intermediate of one side.
@@ -162,10 +272,11 @@ impl Pki {
             key_file(&self.folder, &name),
         );
         let chain = parse_certificates(&read_text(&certificate_path)?, &certificate_path)?;
-        let left_s = chain
-            .first()
-            .and_then(|leaf| certificate_validity(leaf))
-            .map_or(0, |(_, end)| end.saturating_sub(unix_ms() / 1000));
+        let now_s = unix_ms() / 1000;
+        let validity = chain.first().and_then(|leaf| certificate_validity(leaf));
+        // One that begins later was issued under a clock that was wrong; nobody would believe it.
+        let begun = validity.filter(|(begin, _)| *begin <= now_s);
+        let left_s = begun.map_or(0, |(_, end)| end.saturating_sub(now_s));
         if left_s < u64::from(SERVER_DAYS) * 86_400 / 3 {
             tracing::info!(listener = which.name(), "renewing the server certificate");
             self.write_server_certificate(which, names)?;
@@ -184,9 +295,12 @@ impl Pki {
     ) -> Result<(), ServerError> {
         let (leaf, key) = self.authority(which).issue_server(names)?;
         let chain = format!(
-            "{leaf}{}{}",
+            "{leaf}{}{}{}",
             self.authority(which).certificate_pem(),
-            self.root_pem
+            self.root_pem,
+            self.leaving.as_ref().map_or_else(String::new, |leaving| {
+                format!("{}{}", leaving.bridge_pem, leaving.root_pem)
+            }),
         );
         write_pair(&self.folder, &server_name(which), &chain, &key)
     }
@@ -197,6 +311,32 @@ impl Pki {
             "restore the pki folder from a backup",
         )
     }
+}
+
+impl Leaving {
+    fn load(folder: &Path) -> Result<Option<Self>, ServerError> {
+        if !certificate_file(folder, LEAVING_ROOT).exists() {
+            return Ok(None);
+        }
+        let read = |name| read_text(&certificate_file(folder, name));
+        Ok(Some(Self {
+            root_pem: read(LEAVING_ROOT)?,
+            agents_pem: read(LEAVING_AGENTS)?,
+            admins_pem: read(LEAVING_ADMINS)?,
+            bridge_pem: read(BRIDGE)?,
+        }))
+    }
+}
+
+/// Common name of a certificate's subject; empty where there is none.
+fn common_name(pem: &[u8]) -> String {
+    let der = CertificateDer::from_pem_slice(pem).ok();
+    der.and_then(|der| {
+        let (_, certificate) = x509_parser::parse_x509_certificate(&der).ok()?;
+        let name = certificate.subject().iter_common_name().next()?;
+        Some(name.as_str().ok()?.to_owned())
+    })
+    .unwrap_or_default()
 }
 
 fn server_name(which: Which) -> String {
@@ -212,7 +352,7 @@ fn load_authority(folder: &Path, name: &str) -> Result<Authority, ServerError> {
     )
 }
 
-fn read_text(path: &Path) -> Result<String, ServerError> {
+pub(super) fn read_text(path: &Path) -> Result<String, ServerError> {
     String::from_utf8(read_bounded(path, PEM_BYTES_MAX)?).map_err(|_| {
         ServerError::refused(
             format!("{} is not text", path.display()),
@@ -221,7 +361,10 @@ fn read_text(path: &Path) -> Result<String, ServerError> {
     })
 }
 
-fn parse_certificates(pem: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>, ServerError> {
+pub(super) fn parse_certificates(
+    pem: &str,
+    path: &Path,
+) -> Result<Vec<CertificateDer<'static>>, ServerError> {
     CertificateDer::pem_slice_iter(pem.as_bytes())
         .collect::<Result<Vec<_>, _>>()
         .map_err(|_| {

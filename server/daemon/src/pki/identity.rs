@@ -20,6 +20,8 @@ pub struct HostIdentity {
     pub key: Sha256,
     /// Not valid after, Unix seconds.
     pub not_after_unix_s: u64,
+    /// Common name of the authority that issued it.
+    pub issuer: String,
 }
 
 /// An admin as the certificate names them.
@@ -109,6 +111,13 @@ pub fn host_identity(der: &[u8]) -> Result<HostIdentity, IdentityError> {
         key: sha256(certificate.public_key().raw),
         not_after_unix_s: u64::try_from(certificate.validity().not_after.timestamp())
             .unwrap_or_default(),
+        issuer: certificate
+            .issuer()
+            .iter_common_name()
+            .next()
+            .and_then(|name| name.as_str().ok())
+            .unwrap_or_default()
+            .to_owned(),
     })
 }
 

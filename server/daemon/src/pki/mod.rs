@@ -7,11 +7,13 @@
 mod authority;
 mod files;
 mod identity;
+mod rotation;
 
 pub use authority::{Authority, HostRequest, IssuedHost, ServerNames, certificate_validity};
 pub use files::{Pki, Which, create};
 pub(crate) use identity::is_admin_name;
 pub use identity::{AdminIdentity, HostIdentity, IdentityError, admin_identity, host_identity};
+pub use rotation::{Rotated, begin_rotation, finish_rotation, holder};
 
 use ring::digest;
 use ring::rand::{SecureRandom, SystemRandom};
@@ -22,6 +24,8 @@ use ringward_domain::Sha256;
 const ROOT_DAYS: u32 = 20 * 365;
 /// Days an intermediate is valid.
 const INTERMEDIATE_DAYS: u32 = 10 * 365;
+/// Days a new root is vouched for by the one before it: longer than any overlap.
+const BRIDGE_DAYS: u32 = 3 * 365;
 /// Days a listener's own certificate is valid; renewed at a start in its last third.
 pub(crate) const SERVER_DAYS: u32 = 397;
 /// Certificates start a day early, because clocks of hosts are wrong.

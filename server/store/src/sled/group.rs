@@ -261,6 +261,7 @@ impl<'a> Group<'a> {
             let row = pair_row(SIGNAL, host, seq);
             if self.row(&row)?.is_none() {
                 self.put(row, &version.to_be_bytes(), &value)?;
+                self.state.counters.signals += 1;
                 added = true;
             }
         }
@@ -272,6 +273,7 @@ impl<'a> Group<'a> {
         for (host, seq) in signals {
             dropped += u64::from(self.remove(pair_row(SIGNAL, *host, *seq))?);
         }
+        self.state.counters.signals = self.state.counters.signals.saturating_sub(dropped);
         Ok(Answer::Dropped(dropped))
     }
 

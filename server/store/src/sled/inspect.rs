@@ -7,7 +7,7 @@ use super::rows::{
     key_from, number, table_end,
 };
 use super::view::{Look, Row, next_row};
-use super::{Sled, audit_of};
+use super::{Sled, audit_of, shown_counters};
 use crate::StoreError;
 use crate::prepared::leaf_hash;
 
@@ -77,7 +77,11 @@ pub(crate) fn rows(store: &Sled) -> Result<Rows, StoreError> {
             }
         }
     }
-    let there = found.counts.get(name(OVERFLOW)).copied().unwrap_or(0);
+    let (there, counted) = (count(&found, SIGNAL), shown_counters(&store.view)?.signals);
+    if counted != there {
+        found.problem(format!("{counted} signals are counted, {there} are there"));
+    }
+    let there = count(&found, OVERFLOW);
     if found.overflow_named != there {
         found.problem(format!(
             "long values name {} further rows, {there} are there",
@@ -85,6 +89,10 @@ pub(crate) fn rows(store: &Sled) -> Result<Rows, StoreError> {
         ));
     }
     Ok(found)
+}
+
+fn count(rows: &Rows, table: u8) -> u64 {
+    rows.counts.get(name(table)).copied().unwrap_or(0)
 }
 
 struct Checked {

@@ -317,6 +317,10 @@ impl Store for Sled {
         .await
     }
 
+    async fn count_signals(&self) -> Result<u64, StoreError> {
+        self.read(|view| Ok(shown_counters(view)?.signals)).await
+    }
+
     async fn audit(&self, from: u64, limit: usize) -> Result<Vec<StoredAudit>, StoreError> {
         self.read(move |view| {
             let start = number_row(AUDIT, from);
@@ -381,15 +385,20 @@ fn changes(view: &View, after: u64, limit: usize) -> Result<Changes, StoreError>
         }
     }
     // Read last: had anything been trimmed while the page was read, the floor says so.
-    let floor = view.look(|look| {
-        let counters = look.row(COUNTERS_ROW)?;
-        let counters = counters.map(|bytes| Counters::read(&bytes)).transpose()?;
-        Ok(counters.unwrap_or_default().feed_floor)
-    })?;
+    let floor = shown_counters(view)?.feed_floor;
     if after < floor {
         return Ok(Changes::Compacted(floor));
     }
     Ok(Changes::Page(page))
+}
+
+/// The counters as readers may see them.
+fn shown_counters(view: &View) -> Result<Counters, StoreError> {
+    view.look(|look| {
+        let counters = look.row(COUNTERS_ROW)?;
+        let counters = counters.map(|bytes| Counters::read(&bytes)).transpose()?;
+        Ok(counters.unwrap_or_default())
+    })
 }
 
 fn change_of(_: &Look<'_>, (row, key): &Row) -> Result<Change, StoreError> {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use ::sled::Db;
 
 use super::rows::{
-    CHANGE, COUNTERS_ROW, FORMAT, FORMAT_ROW, LEASE, REQUEST, damaged, lease_from, number,
+    CHANGE, COUNTERS_ROW, FORMAT, FORMAT_ROW, LEASE, REQUEST, SIGNAL, damaged, lease_from, number,
 };
 use super::view::read_failed;
 use crate::StoreError;
@@ -37,6 +37,8 @@ pub(super) struct Counters {
     pub feed_floor: u64,
     /// Id of the next overflow.
     pub overflow_next: u64,
+    /// Signals in the store.
+    pub signals: u64,
 }
 
 impl Counters {
@@ -46,6 +48,7 @@ impl Counters {
             self.audit_next,
             self.feed_floor,
             self.overflow_next,
+            self.signals,
         ]
         .iter()
         .flat_map(|counter| counter.to_be_bytes())
@@ -59,7 +62,14 @@ impl Counters {
             audit_next: at(1)?,
             feed_floor: at(2)?,
             overflow_next: at(3)?,
+            // A program that did not count yet wrote the row last: `State::load` counts anew.
+            signals: at(4).unwrap_or(0),
         })
+    }
+
+    /// Whether whoever wrote the row counted signals.
+    fn counts_signals(bytes: &[u8]) -> bool {
+        bytes.len() >= 40
     }
 }
 
@@ -86,6 +96,12 @@ impl State {
             counters: Counters::read(&counters)?,
             ..Self::default()
         };
+        if !Counters::counts_signals(&counters) {
+            for key in db.scan_prefix([SIGNAL]).keys() {
+                key.map_err(|why| read_failed(&why))?;
+                state.counters.signals += 1;
+            }
+        }
         state.load_requests(db)?;
         state.load_feed(db)?;
         for row in db.scan_prefix([LEASE]) {

@@ -27,6 +27,8 @@ use tokio::task::JoinSet;
 const GROWTH_KIB_MAX: u64 = 64 * 1024;
 /// What the honest hosts' slowest percent may take, against the same without an attack.
 const P99_RATIO_MAX: f64 = 2.0;
+/// How long a sabotaged server stands still.
+const STALL: Duration = Duration::from_secs(2);
 /// Fewer times than this say nothing about a percentile.
 const TIMES_MIN: usize = 200;
 
@@ -54,6 +56,22 @@ pub struct Options {
     /// Do not judge times: for machines that do other things meanwhile
     #[arg(long)]
     pub ignore_times: bool,
+    /// Does what a server with a bug would do, which this harness has to find
+    #[arg(long, value_enum, hide = true)]
+    pub sabotage: Option<Sabotage>,
+}
+
+/// What a server with a bug would do under an attack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Sabotage {
+    /// It stands still for two seconds.
+    Stall,
+    /// It ends.
+    End,
+    /// It holds more than it may.
+    Grow,
+    /// It loses what it acknowledged: an honest signal more is counted than was made.
+    Lose,
 }
 
 /// One family's row.
@@ -196,6 +214,7 @@ struct Run {
     honest: JoinSet<Result<()>>,
     largest_kib: Arc<AtomicU64>,
     before_kib: u64,
+    sabotage: Option<Sabotage>,
 }
 
 /// Attacks and measures; `program` is the one that carries out `attack`.
@@ -220,6 +239,8 @@ pub async fn run(
     let quiet = run.take_times();
     run.before_kib = run.lab.server_rss_kib()?;
     run.largest_kib.store(run.before_kib, Relaxed);
+    run.sabotage = options.sabotage;
+    run.sabotage_counts();
     let (mut rows, mut all, mut left) = (Vec::new(), Vec::new(), options.frames);
     for (done, family) in families.iter().enumerate() {
         let share = left / (families.len() - done) as u64;
@@ -261,6 +282,7 @@ impl Run {
             honest: JoinSet::new(),
             largest_kib: Arc::default(),
             before_kib: 0,
+            sabotage: None,
             lab,
         };
         for folder in hosts::enrol(&run.lab, "honest", hosts).await? {
@@ -281,6 +303,30 @@ impl Run {
         Ok(run)
     }
 
+    fn sabotage_counts(&mut self) {
+        match self.sabotage {
+            Some(Sabotage::Lose) => drop(self.counts[0].told.fetch_add(1, Relaxed)),
+            Some(Sabotage::Stall | Sabotage::End | Sabotage::Grow) | None => {}
+        }
+    }
+
+    /// The server's memory now.
+    fn memory_kib(&self) -> Result<u64> {
+        let held = match self.sabotage {
+            Some(Sabotage::Grow) => GROWTH_KIB_MAX + 1024,
+            _ => 0,
+        };
+        Ok(self.lab.server_rss_kib()? + held)
+    }
+
+    async fn sabotage_server(&mut self) -> Result<()> {
+        match self.sabotage {
+            Some(Sabotage::Stall) => self.lab.stall_server(STALL).await,
+            Some(Sabotage::End) => self.lab.end_server().await,
+            Some(Sabotage::Grow | Sabotage::Lose) | None => Ok(()),
+        }
+    }
+
     fn take_times(&self) -> Vec<Duration> {
         self.counts
             .iter()
@@ -299,23 +345,23 @@ impl Run {
     ) -> Result<(Row, Vec<Duration>)> {
         let attackers = Attackers::prepare(&self.lab, program, family).await?;
         self.take_times();
-        self.largest_kib.store(self.lab.server_rss_kib()?, Relaxed);
+        self.largest_kib.store(self.memory_kib()?, Relaxed);
         let began = Instant::now();
         let mut watch = tokio::time::interval(Duration::from_millis(100));
         let attacked = attackers.strike(frames, rate);
         tokio::pin!(attacked);
+        self.sabotage_server().await?;
         let tally = loop {
             tokio::select! {
                 tally = &mut attacked => break tally?,
                 _ = watch.tick() => {
                     self.lab.check()?;
-                    self.largest_kib.fetch_max(self.lab.server_rss_kib()?, Relaxed);
+                    self.largest_kib.fetch_max(self.memory_kib()?, Relaxed);
                 }
             }
         };
         self.lab.check()?;
-        self.largest_kib
-            .fetch_max(self.lab.server_rss_kib()?, Relaxed);
+        self.largest_kib.fetch_max(self.memory_kib()?, Relaxed);
         let times = self.take_times();
         let row = Row {
             family,

@@ -53,6 +53,22 @@ impl Authority {
         vec![request.signed_by(&self.issuer).unwrap().der().to_vec()]
     }
 
+    /// TLS of a mirror with this name.
+    pub fn mirror_config(&self, name: &str) -> Arc<ServerConfig> {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        let leaf = params.signed_by(&key, &self.issuer).unwrap().der().clone();
+        let config = ServerConfig::builder_with_provider(tls::provider())
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(
+                vec![leaf],
+                PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
+            );
+        Arc::new(config.unwrap())
+    }
+
     pub fn server_config(&self) -> Arc<ServerConfig> {
         let key = KeyPair::generate().unwrap();
         let params = CertificateParams::new(vec![tls::SERVER_NAME.to_owned()]).unwrap();

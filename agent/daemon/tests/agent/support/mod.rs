@@ -3,8 +3,10 @@
 
 mod authority;
 mod io;
+mod recorded;
 
 pub use authority::Authority;
+pub use recorded::Recorded;
 
 use io::{TlsIo, accept};
 use ring::digest;
@@ -62,6 +64,8 @@ pub struct State {
     pub begun: u32,
     /// Release roots after the first.
     pub roots: Vec<Envelope>,
+    /// Bundles of authorities after the first.
+    pub bundles: Vec<Envelope>,
     /// The audit log, as its entries; fewer than one tile.
     pub audit: Vec<String>,
     /// Heads that hosts said they keep.
@@ -69,6 +73,8 @@ pub struct State {
     pub renewals: u32,
     /// How old the certificate of an enrolment claims to be.
     pub certificate_age: Duration,
+    /// What a server of an earlier version answered, in place of answers of this one.
+    pub recorded: Option<Recorded>,
     push: Option<mpsc::Sender<Result<pb::ServerFrame, Status>>>,
 }
 
@@ -250,6 +256,16 @@ impl Server {
     }
 
     fn answers(&self, message: ToServer) -> Vec<ToAgent> {
+        let recorded = self.state().recorded.clone();
+        if let Some(recorded) = recorded {
+            let answers = recorded.answers(&message);
+            self.note(|state| match message {
+                ToServer::Observed(observed) => state.observed = Some(*observed),
+                ToServer::Begin(_) => state.begun += 1,
+                _ => {}
+            });
+            return answers;
+        }
         let mut answers = Vec::new();
         self.note(|state| match message {
             ToServer::Hello(hello) => {
@@ -353,6 +369,16 @@ impl TrustService for Server {
             roots: roots.into_iter().map(Into::into).collect(),
         }))
     }
+
+    async fn authority_bundles(
+        &self,
+        _: Request<pb::AuthorityBundlesRequest>,
+    ) -> Result<Response<pb::AuthorityBundlesResponse>, Status> {
+        let bundles = self.state().bundles.clone();
+        Ok(Response::new(pb::AuthorityBundlesResponse {
+            bundles: bundles.into_iter().map(Into::into).collect(),
+        }))
+    }
 }
 
 type Frames = ReceiverStream<Result<pb::ServerFrame, Status>>;
@@ -378,6 +404,7 @@ impl AgentService for Server {
             },
             release_root: Some(release_root()),
             state: HostState::Active,
+            authority_version: 1,
         };
         Ok(Response::new(enrolled.into()))
     }
