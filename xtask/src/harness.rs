@@ -9,7 +9,7 @@ use std::process::Command;
 pub struct Args {
     /// Options of the harness; `--help` lists them
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    args: Vec<String>,
+    pub args: Vec<String>,
 }
 
 /// SIGKILLs, hostile clients: over the real programs.

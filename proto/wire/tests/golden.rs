@@ -43,6 +43,7 @@ fn observed(phase: PhaseObserved) -> Observed {
         }),
         bars: vec![ReleaseDigest([0xb3; 32])],
         orders: Default::default(),
+        stopped: false,
     }
 }
 

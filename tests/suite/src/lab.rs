@@ -50,10 +50,24 @@ impl Lab {
         dir: &Path,
         log: Option<&'static str>,
     ) -> Result<Self> {
+        Self::set_up_with(programs, dir, log, POLICY, "").await
+    }
+
+    /// The same, with a policy, and with lines added to the server's settings.
+    ///
+    /// # Errors
+    /// As [`Lab::set_up`].
+    pub async fn set_up_with(
+        programs: Programs,
+        dir: &Path,
+        log: Option<&'static str>,
+        policy: &str,
+        settings: &str,
+    ) -> Result<Self> {
         let data = dir.join("server");
         std::fs::create_dir_all(dir)?;
         let rings = dir.join("rings.toml");
-        std::fs::write(&rings, POLICY)?;
+        std::fs::write(&rings, policy)?;
         let keys = dir.join("release-keys");
         output(
             &programs.path("ringwardctl"),
@@ -74,6 +88,10 @@ impl Lab {
         init.extend(words(["--rings"], &rings));
         init.extend(words(["--release-root"], &keys.join("release-root.json")));
         output(&programs.path("ringward-server"), init).await?;
+        let mut file = std::fs::OpenOptions::new()
+            .append(true)
+            .open(data.join("server.toml"))?;
+        std::io::Write::write_all(&mut file, settings.as_bytes())?;
         let context = data.join("admin.context.toml");
         let server = Some(start(&programs, dir, log)?);
         let client = reach(&context).await?;
@@ -211,6 +229,17 @@ impl Lab {
     /// It ended; its last words are in the error.
     pub fn check(&mut self) -> Result<()> {
         self.server.as_mut().map_or(Ok(()), Running::check)
+    }
+
+    /// Ends the server in good order, to be started again.
+    ///
+    /// # Errors
+    /// It cannot be waited for.
+    pub async fn pause(&mut self) -> Result<()> {
+        match self.server.take() {
+            Some(server) => server.stop(Duration::from_secs(30)).await,
+            None => Ok(()),
+        }
     }
 
     /// Ends the server in good order.
