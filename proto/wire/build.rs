@@ -16,6 +16,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let files = protox::compile(PROTOS, ["."])?;
     tonic_prost_build::configure()
         .btree_map(".")
+        .codec_path("crate::codec::Codec")
         .compile_fds(files)?;
     Ok(())
 }

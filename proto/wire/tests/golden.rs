@@ -43,7 +43,6 @@ fn observed(phase: PhaseObserved) -> Observed {
         }),
         bars: vec![ReleaseDigest([0xb3; 32])],
         orders: Default::default(),
-        stopped: false,
     }
 }
 
@@ -150,6 +149,7 @@ fn from_server() -> Vec<(&'static str, ToAgent)> {
         lifted: vec![ReleaseDigest([0xb4; 32])],
         heartbeat: Millis::secs(10),
         orders: Default::default(),
+        stopped: false,
     };
     let wait = |why| ToAgent::Wait {
         nonce: NONCE,

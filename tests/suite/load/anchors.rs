@@ -71,7 +71,12 @@ pub async fn run(options: &Options, programs: Programs, dir: &Path) -> Result<()
     // They live as long as they are measured.
     let mut children = Vec::new();
     let mut missing = Vec::new();
-    for anchor in [Anchor::Tonic, Anchor::Rustls, Anchor::Nats, Anchor::Mosquitto] {
+    for anchor in [
+        Anchor::Tonic,
+        Anchor::Rustls,
+        Anchor::Nats,
+        Anchor::Mosquitto,
+    ] {
         match anchor.start(&tls, &clients).await {
             Ok((subject, child)) => {
                 subjects.push(subject);
@@ -173,15 +178,16 @@ enum Anchor {
 }
 
 impl Anchor {
-    async fn start(
-        self,
-        tls: &Path,
-        clients: &[Arc<ClientConfig>],
-    ) -> Result<(Subject, Child)> {
+    async fn start(self, tls: &Path, clients: &[Arc<ClientConfig>]) -> Result<(Subject, Child)> {
         let (publisher, agents) = clients.split_first().context("clients")?;
         match self {
             Self::Tonic => own("tonic echo", "serve-echo", tls, agents, Grpc::session).await,
-            Self::Rustls => own("rustls loop", "serve-raw", tls, agents, |_, _| Raw::default()).await,
+            Self::Rustls => {
+                own("rustls loop", "serve-raw", tls, agents, |_, _| {
+                    Raw::default()
+                })
+                .await
+            }
             Self::Nats => {
                 let port = free_port()?;
                 let path = tls.join("nats.conf");
@@ -195,7 +201,10 @@ impl Anchor {
                 // It hears nothing of what it tells.
                 hello.truncate(hello.iter().position(|b| *b == b'\n').unwrap_or(0) + 1);
                 let teller = publish(target, publisher, &hello, told).await?;
-                subject("nats-server", child, target, agents, teller, |_, _| Nats::default()).await
+                subject("nats-server", child, target, agents, teller, |_, _| {
+                    Nats::default()
+                })
+                .await
             }
             Self::Mosquitto => {
                 let port = free_port()?;
@@ -208,7 +217,10 @@ impl Anchor {
                 mqtt::tell(&mut told);
                 Mqtt::new(usize::MAX).connect(&mut hello);
                 let teller = publish(target, publisher, &hello, told).await?;
-                subject("mosquitto", child, target, agents, teller, |index, _| Mqtt::new(index)).await
+                subject("mosquitto", child, target, agents, teller, |index, _| {
+                    Mqtt::new(index)
+                })
+                .await
             }
         }
     }
@@ -244,7 +256,9 @@ async fn own<D: Dialect>(
     let mut child = child(Command::new(program).arg(verb).arg(tls))?;
     let said = child.stdout.as_mut().context("its output")?;
     let mut address = String::new();
-    tokio::io::BufReader::new(said).read_line(&mut address).await?;
+    tokio::io::BufReader::new(said)
+        .read_line(&mut address)
+        .await?;
     let target = Target {
         address: address.trim().parse().context("its address")?,
         plain_first: false,
@@ -289,14 +303,23 @@ async fn publish(
 }
 
 fn free_port() -> Result<u16> {
-    Ok(std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+    Ok(std::net::TcpListener::bind(("127.0.0.1", 0))?
+        .local_addr()?
+        .port())
 }
 
 async fn up(port: u16, plain_first: bool) -> Result<Target> {
     let address = ([127, 0, 0, 1], port).into();
-    wait_for("the broker's listener", Duration::from_secs(10), async || {
-        Ok(tokio::net::TcpStream::connect(address).await.is_ok().then_some(()))
-    })
+    wait_for(
+        "the broker's listener",
+        Duration::from_secs(10),
+        async || {
+            Ok(tokio::net::TcpStream::connect(address)
+                .await
+                .is_ok()
+                .then_some(()))
+        },
+    )
     .await?;
     Ok(Target {
         address,

@@ -3,8 +3,8 @@
 use crate::dialect::{Dialect, Heard};
 use crate::line::{self, Target};
 use anyhow::{Result, bail};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -15,6 +15,8 @@ use tokio_rustls::rustls::ClientConfig;
 
 /// Bytes read at once.
 const READ: usize = 4 * 1024;
+/// Bytes that must be allowed before anything is sent: the largest batch of signals takes less.
+const CREDIT_MIN: i64 = 32 * 1024;
 /// A real agent's pauses between tries: 1 s doubled up to 60 s, each jittered down to a half.
 const PAUSE_MIN: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(60);
@@ -30,10 +32,14 @@ pub struct Orders {
     pub by_themselves: bool,
     /// Heartbeats sent by each so far.
     pub beats: u64,
+    /// Time over which the agents spread a heartbeat; none: all at once.
+    pub spread: Duration,
     /// Signals told by each so far, counted from 1.
     pub signals: u64,
     /// Signals in one message.
     pub batch: u64,
+    /// With each step another hundredth of the agents opens a new session.
+    pub churn: u64,
 }
 
 /// What came of it.
@@ -54,7 +60,7 @@ pub struct Counts {
 }
 
 struct Shared {
-    target: std::sync::Mutex<Target>,
+    target: Mutex<Target>,
     counts: Counts,
     opening: Semaphore,
     started: Instant,
@@ -62,6 +68,8 @@ struct Shared {
     told: Vec<AtomicU64>,
     /// Signals of each agent that are durable.
     durable: Vec<AtomicU32>,
+    /// When hosts said that a release failed on them.
+    failed: Mutex<Vec<u64>>,
 }
 
 /// The crowd.
@@ -82,12 +90,13 @@ impl Crowd {
         speak: Speak<D>,
     ) -> Self {
         let shared = Arc::new(Shared {
-            target: std::sync::Mutex::new(target),
+            target: Mutex::new(target),
             counts: Counts::default(),
             opening: Semaphore::new(OPENING),
             started: Instant::now(),
             told: identities.iter().map(|_| AtomicU64::new(0)).collect(),
             durable: identities.iter().map(|_| AtomicU32::new(0)).collect(),
+            failed: Mutex::default(),
         });
         let (orders, _) = watch::channel(Orders::default());
         let tasks = identities.iter().enumerate().map(|(index, tls)| {
@@ -98,6 +107,7 @@ impl Crowd {
                 orders: orders.subscribe(),
                 speak,
                 beats: 0,
+                churned: 0,
             };
             tokio::spawn(agent.live())
         });
@@ -131,7 +141,18 @@ impl Crowd {
 
     /// Signals of each agent that the server called durable.
     pub fn durable(&self) -> impl Iterator<Item = u64> + '_ {
-        self.shared.durable.iter().map(|n| u64::from(n.load(Relaxed)))
+        self.shared
+            .durable
+            .iter()
+            .map(|n| u64::from(n.load(Relaxed)))
+    }
+
+    /// When hosts said that a release failed on them, since this was asked last; in order.
+    pub fn take_failed(&self) -> Vec<u64> {
+        let mut failed = self.shared.failed.lock().unwrap_or_else(|e| e.into_inner());
+        let mut failed = std::mem::take(&mut *failed);
+        failed.sort_unstable();
+        failed
     }
 
     /// Microseconds on the crowd's clock.
@@ -191,13 +212,19 @@ struct Agent<D> {
     orders: watch::Receiver<Orders>,
     speak: Speak<D>,
     beats: u64,
+    churned: u64,
 }
 
 impl<D: Dialect> Agent<D> {
     async fn live(mut self) {
         let mut tries = 0;
         loop {
-            if self.orders.wait_for(|orders| orders.connected).await.is_err() {
+            if self
+                .orders
+                .wait_for(|orders| orders.connected)
+                .await
+                .is_err()
+            {
                 return;
             }
             let by_themselves = self.orders.borrow().by_themselves;
@@ -233,6 +260,7 @@ impl<D: Dialect> Agent<D> {
             heard: Vec::new(),
             ready: false,
             asked: told,
+            beat_at: None,
             ended: false,
         };
         talk.dialect.greeting(&mut talk.out);
@@ -243,7 +271,10 @@ impl<D: Dialect> Agent<D> {
                 turn = None;
             }
             let orders = *self.orders.borrow_and_update();
-            if !orders.connected || talk.ended {
+            let churned = (orders.churn as usize + self.index).is_multiple_of(100);
+            let leaves = orders.churn != self.churned && churned && talk.ready;
+            self.churned = orders.churn;
+            if !orders.connected || talk.ended || leaves {
                 break Ok(());
             }
             if let Err(error) = self.follow(&orders, &mut talk).await {
@@ -251,6 +282,7 @@ impl<D: Dialect> Agent<D> {
             }
             buffer.clear();
             buffer.reserve(READ);
+            let beat_at = talk.beat_at.unwrap_or_else(tokio::time::Instant::now);
             tokio::select! {
                 read = talk.stream.read_buf(&mut buffer) => match read {
                     Ok(0) => break Ok(()),
@@ -265,6 +297,7 @@ impl<D: Dialect> Agent<D> {
                 changed = self.orders.changed() => if changed.is_err() {
                     break Ok(());
                 },
+                () = tokio::time::sleep_until(beat_at), if talk.beat_at.is_some() => {}
             }
             if talk.inbox.is_empty() {
                 // Ten thousand buffers that are empty should take no memory.
@@ -284,14 +317,27 @@ impl<D: Dialect> Agent<D> {
         if !talk.ready {
             return Ok(());
         }
-        while self.beats < orders.beats {
+        // The rest follows when the server has given leave for more bytes.
+        if self.beats < orders.beats && !orders.spread.is_zero() && talk.beat_at.is_none() {
+            let wait = orders.spread.mul_f64(fastrand::f64());
+            talk.beat_at = Some(tokio::time::Instant::now() + wait);
+        }
+        if talk
+            .beat_at
+            .is_some_and(|at| at > tokio::time::Instant::now())
+        {
+            return Ok(());
+        }
+        talk.beat_at = None;
+        while self.beats < orders.beats && talk.dialect.credit() >= CREDIT_MIN {
             self.beats += 1;
             talk.dialect.beat(&mut talk.out);
             talk.flush().await?;
             self.shared.counts.beats.fetch_add(1, Relaxed);
         }
         let durable = u64::from(self.shared.durable[self.index].load(Relaxed));
-        if durable < orders.signals && talk.asked <= durable {
+        let has_leave = talk.dialect.credit() >= CREDIT_MIN;
+        if durable < orders.signals && talk.asked <= durable && has_leave {
             let count = orders.batch.max(1).min(orders.signals - durable);
             talk.asked = durable + count;
             talk.dialect.signals(durable + 1, count, &mut talk.out);
@@ -321,6 +367,11 @@ impl<D: Dialect> Agent<D> {
                     let more = through32.saturating_sub(before);
                     counts.durable.fetch_add(u64::from(more), Relaxed);
                 }
+                Heard::Fails => {
+                    let at = micros(self.shared.started);
+                    let mut failed = self.shared.failed.lock().unwrap_or_else(|e| e.into_inner());
+                    failed.push(at);
+                }
                 Heard::Echo => {
                     counts.echoes.fetch_add(1, Relaxed);
                 }
@@ -342,6 +393,8 @@ struct Talk<D> {
     ready: bool,
     /// Signals sent in this session.
     asked: u64,
+    /// When the next heartbeat is due.
+    beat_at: Option<tokio::time::Instant>,
     ended: bool,
 }
 

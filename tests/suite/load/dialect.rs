@@ -1,6 +1,7 @@
 //! What is said on a connection: Ringward's session, the same over a bare echo, and the protocols of
 //! the anchors. Bytes in, bytes out; no connection is touched here.
 
+mod canary;
 mod grpc;
 pub mod mqtt;
 pub mod nats;
@@ -25,6 +26,8 @@ pub enum Heard {
     },
     /// Signals up to this seq are durable.
     Durable(u64),
+    /// This host says right now that the release failed on it.
+    Fails,
     /// An echo.
     Echo,
     /// The whole answer of a call lies in [`Grpc::answer`].
@@ -55,4 +58,68 @@ pub trait Dialect: Send + 'static {
         out: &mut Vec<u8>,
         heard: &mut Vec<Heard>,
     ) -> Result<()>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whatever the pieces in which bytes arrive, the same is heard.
+    fn hears(mut dialect: impl Dialect, bytes: &[u8], expected: &[Heard]) {
+        for cut in 0..=bytes.len() {
+            let (mut inbox, mut out, mut heard) = (Vec::new(), Vec::new(), Vec::new());
+            for part in [&bytes[..cut], &bytes[cut..]] {
+                inbox.extend(part);
+                let taken = dialect.take(&mut inbox, &mut out, &mut heard);
+                assert!(taken.is_ok(), "{taken:?}");
+            }
+            assert!(inbox.is_empty());
+            assert_eq!(heard, expected, "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn nats_is_heard_in_any_pieces() {
+        let bytes = b"PONG\r\nMSG told 1 5\r\nhello\r\nPING\r\n";
+        hears(
+            Nats::default(),
+            bytes,
+            &[Heard::Ready, Heard::Told { stopped: true }],
+        );
+    }
+
+    #[test]
+    fn mqtt_is_heard_in_any_pieces() {
+        let mut bytes = vec![0x20, 2, 0, 0, 0x90, 3, 0, 1, 0];
+        mqtt::tell(&mut bytes);
+        hears(
+            Mqtt::new(1),
+            &bytes,
+            &[Heard::Ready, Heard::Told { stopped: true }],
+        );
+    }
+
+    #[test]
+    fn grpc_is_heard_in_any_pieces() {
+        use prost::Message;
+        use ringward_domain::session::ToAgent;
+        use ringward_suite::hostile::h2::{END_STREAM, frame, kind, message};
+        let say = |said: ToAgent| {
+            let body = ringward_wire::pb::ServerFrame::from(said).encode_to_vec();
+            frame(kind::DATA, 0, 1, &message(&body))
+        };
+        let through = ringward_domain::SignalSeq(7);
+        let bytes = [
+            frame(kind::SETTINGS, 0, 0, &[0, 4, 0, 1, 0, 0]),
+            say(ToAgent::Welcome { protocol: 1 }),
+            say(ToAgent::SignalsDurable { through }),
+            frame(kind::DATA, END_STREAM, 1, &[]),
+        ]
+        .concat();
+        hears(
+            Grpc::session(usize::MAX, 1),
+            &bytes,
+            &[Heard::Ready, Heard::Durable(7), Heard::Ended],
+        );
+    }
 }

@@ -1,5 +1,6 @@
 //! `bench fleet`: the real server and so many agents.
 
+mod halts;
 mod storm;
 
 use crate::crowd::Crowd;
@@ -18,7 +19,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 /// One ring and the pace of a real fleet.
-const POLICY: &str = "heartbeat_s = 10\n[[ring]]\nname = \"all\"\n";
+const POLICY: &str = "heartbeat_s = 10\nverify_boot = false\n[[ring]]\nname = \"all\"\n";
 /// Rounds of heartbeats in one measurement.
 const ROUNDS: u64 = 12;
 /// Times that everybody is told something, either way.
@@ -105,8 +106,7 @@ impl Fleet {
     /// The server does not come up, or refuses a host.
     pub async fn set_up(programs: Programs, dir: &Path, agents: usize, known: u64) -> Result<Self> {
         let settings = format!("\n[limits]\nagent_connections = {}\n", agents + 2_000);
-        let mut lab =
-            Lab::set_up_with(programs, dir, Some("warn"), POLICY, &settings).await?;
+        let mut lab = Lab::set_up_with(programs, dir, Some("warn"), POLICY, &settings).await?;
         if known > 0 {
             lab.pause().await?;
             ringward_suite::demo::seed(&dir.join("server"), known).await?;
@@ -166,7 +166,10 @@ pub async fn run(options: &Options, programs: Programs, dir: &Path) -> Result<()
     outcome.note("enrol_per_core_s", &[agents / fleet.enrol_cpu_s]);
     let restored_kib = process(&fleet.lab)?.rss_kib()?;
     outcome.note("rss_kib_base", &[fleet.base_kib]);
-    outcome.note("rss_kib_per_agent_known", &[(restored_kib - fleet.base_kib) / agents]);
+    outcome.note(
+        "rss_kib_per_agent_known",
+        &[(restored_kib - fleet.base_kib) / agents],
+    );
     let mut subject = fleet.subject()?;
     sessions(&mut outcome, &subject).await?;
     outcome.note("rss_kib_per_agent_idle", &[subject.kib_per_agent()?]);
@@ -175,6 +178,7 @@ pub async fn run(options: &Options, programs: Programs, dir: &Path) -> Result<()
     pauses(&mut outcome, &mut subject).await?;
     signals(&mut outcome, &subject, &dir.join("server").join("store")).await?;
     outcome.note("rss_kib_per_agent_after_all", &[subject.kib_per_agent()?]);
+    halts::run(&mut outcome, &fleet.lab, &subject).await?;
     storm::run(&mut outcome, &mut fleet, &mut subject).await?;
     if let Some(path) = &options.json {
         std::fs::write(path, serde_json::to_vec_pretty(&outcome)?)
@@ -236,7 +240,10 @@ async fn signals(outcome: &mut Outcome, subject: &Subject, store: &Path) -> Resu
             orders.signals += each;
         });
         let done = |counts: &crate::crowd::Counts| counts.durable.load(Relaxed) >= goal;
-        subject.crowd.until("durable signals", PATIENCE, done).await?;
+        subject
+            .crowd
+            .until("durable signals", PATIENCE, done)
+            .await?;
         let told = (each * subject.crowd.len()) as f64;
         per_s.push(told / began.elapsed().as_secs_f64());
         per_core.push(told / (subject.process.settled_cpu_s().await? - before));

@@ -24,8 +24,8 @@ pub fn boottime() -> Millis {
     Millis(1_000 + u64::try_from(passed).unwrap_or(u64::MAX))
 }
 
-/// The hello of a host that runs one package.
-pub fn hello(index: usize, next_signal: u64) -> Hello {
+/// The one package it runs.
+pub fn packages() -> Vec<PackageObserved> {
     let version = "4.1.2".parse::<Version>().ok();
     let release = Some(ReleaseDigest([7; 32]));
     let packages = "edge-sensor".parse::<PackageName>().ok();
@@ -36,6 +36,11 @@ pub fn hello(index: usize, next_signal: u64) -> Hello {
         committed: release,
         committed_version: version,
     });
+    packages.into_iter().collect()
+}
+
+/// The hello of a host that runs one package.
+pub fn hello(index: usize, next_signal: u64) -> Hello {
     Hello {
         protocol_min: PROTOCOL_MIN,
         protocol_max: PROTOCOL,
@@ -49,7 +54,7 @@ pub fn hello(index: usize, next_signal: u64) -> Hello {
         next_signal: SignalSeq(next_signal),
         facts: hosts::facts(&name(index)),
         observed: Observed {
-            packages: packages.into_iter().collect(),
+            packages: packages(),
             ..Observed::default()
         },
     }

@@ -10,6 +10,7 @@ mod host;
 mod line;
 mod pki;
 mod servers;
+mod soak;
 mod subject;
 
 use anyhow::{Context, Result, bail};
@@ -23,7 +24,12 @@ use std::process::ExitCode;
 #[command(name = "ringward-fleet-load", about = "Load on a real server")]
 struct Cli {
     /// Folder with the built programs
-    #[arg(long, value_name = "DIR", global = true, default_value = "target/release")]
+    #[arg(
+        long,
+        value_name = "DIR",
+        global = true,
+        default_value = "target/release"
+    )]
     programs: PathBuf,
     /// Keep everything in this folder (default: a new one, removed at the end)
     #[arg(long, value_name = "DIR", global = true)]
@@ -38,6 +44,8 @@ enum Verb {
     Fleet(fleet::Options),
     /// The same work on the server and on what it is compared with, in turn
     Anchors(anchors::Options),
+    /// Churn with faults for minutes: slopes of memory, descriptors and files
+    Soak(soak::Options),
     /// A bare tonic echo
     #[command(hide = true)]
     ServeEcho {
@@ -75,6 +83,10 @@ async fn carry_out(cli: Cli) -> Result<()> {
         Verb::Anchors(options) => {
             descriptors(options.agents)?;
             anchors::run(&options, programs, &dir).await
+        }
+        Verb::Soak(options) => {
+            descriptors(options.agents)?;
+            soak::run(&options, programs, &dir).await
         }
         Verb::ServeEcho { tls } => servers::echo(&tls).await,
         Verb::ServeRaw { tls } => servers::raw(&tls).await,

@@ -6,9 +6,9 @@ use anyhow::{Context, Result};
 use ringward_domain::SignalSeq;
 use ringward_domain::session::ToAgent;
 use ringward_wire::pb;
-use ringward_wire::pb::agent_service_server::{AgentService, AgentServiceServer};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -23,16 +23,20 @@ use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::body::Body;
+use tonic::codegen::{BoxFuture, Service, http};
+use tonic::server::{NamedService, StreamingService};
 use tonic::transport::server::Connected;
 use tonic::{Request, Response, Status, Streaming};
+use tonic_prost::ProstCodec;
 
 /// Messages to one client that may wait.
 const QUEUE: usize = 64;
 
 /// Mutual TLS from `server.pem`, `server.key` and `ca.pem` of a folder.
 pub fn tls(folder: &Path, h2: bool) -> Result<TlsAcceptor> {
-    let chain: Vec<_> = CertificateDer::pem_file_iter(folder.join("server.pem"))?
-        .collect::<Result<_, _>>()?;
+    let chain: Vec<_> =
+        CertificateDer::pem_file_iter(folder.join("server.pem"))?.collect::<Result<_, _>>()?;
     let key = PrivateKeyDer::from_pem_file(folder.join("server.key"))?;
     let mut roots = RootCertStore::empty();
     for root in CertificateDer::pem_file_iter(folder.join("ca.pem"))? {
@@ -105,7 +109,7 @@ pub async fn echo(folder: &Path) -> Result<()> {
         }
     });
     tonic::transport::Server::builder()
-        .add_service(AgentServiceServer::new(Echo(outs)))
+        .add_service(Echo(outs))
         .serve_with_incoming(ReceiverStream::new(incoming))
         .await
         .context("serving the echo")
@@ -144,64 +148,65 @@ impl AsyncWrite for Tls {
     }
 }
 
+/// The session's path alone, with tonic's own codec: the generated service has Ringward's.
+#[derive(Clone)]
 struct Echo(Outs);
 
-type Chunks = ReceiverStream<Result<pb::ArtefactChunk, Status>>;
+type Answers = ReceiverStream<Result<pb::ServerFrame, Status>>;
 
-#[tonic::async_trait]
-impl AgentService for Echo {
-    type SessionStream = ReceiverStream<Result<pb::ServerFrame, Status>>;
-    type FetchArtifactStream = Chunks;
+impl NamedService for Echo {
+    const NAME: &'static str = "ringward.v1.AgentService";
+}
 
-    async fn session(
-        &self,
-        request: Request<Streaming<pb::AgentFrame>>,
-    ) -> Result<Response<Self::SessionStream>, Status> {
-        let (out, answers) = mpsc::channel(QUEUE);
-        let mut frames = request.into_inner();
-        let _ = out.try_send(Ok(ToAgent::Welcome { protocol: 1 }.into()));
-        self.0
-            .lock()
-            .unwrap_or_else(|e| e.into_inner())
-            .push(out.clone());
-        tokio::spawn(async move {
-            // The hello is answered already.
-            let _ = frames.message().await;
-            let through = SignalSeq(0);
-            while let Ok(Some(_)) = frames.message().await {
-                let echo = ToAgent::SignalsDurable { through }.into();
-                if out.send(Ok(echo)).await.is_err() {
-                    break;
-                }
+impl Service<http::Request<Body>> for Echo {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<Self::Response, Infallible>;
+
+    fn poll_ready(&mut self, _: &mut Cx<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let echo = self.clone();
+        Box::pin(async move {
+            let codec = ProstCodec::<pb::ServerFrame, pb::AgentFrame>::default();
+            Ok(tonic::server::Grpc::new(codec)
+                .streaming(echo, request)
+                .await)
+        })
+    }
+}
+
+impl StreamingService<pb::AgentFrame> for Echo {
+    type Response = pb::ServerFrame;
+    type ResponseStream = Answers;
+    type Future = BoxFuture<Response<Answers>, Status>;
+
+    fn call(&mut self, request: Request<Streaming<pb::AgentFrame>>) -> Self::Future {
+        let outs = Arc::clone(&self.0);
+        Box::pin(async move { Ok(Response::new(answer(&outs, request.into_inner()))) })
+    }
+}
+
+fn answer(outs: &Outs, mut frames: Streaming<pb::AgentFrame>) -> Answers {
+    let (out, answers) = mpsc::channel(QUEUE);
+    let _ = out.try_send(Ok(ToAgent::Welcome { protocol: 1 }.into()));
+    outs.lock()
+        .unwrap_or_else(|e| e.into_inner())
+        .push(out.clone());
+    tokio::spawn(async move {
+        // The hello is answered already.
+        let _ = frames.message().await;
+        let through = SignalSeq(0);
+        while let Ok(Some(_)) = frames.message().await {
+            let echo = ToAgent::SignalsDurable { through }.into();
+            if out.send(Ok(echo)).await.is_err() {
+                break;
             }
-        });
-        Ok(Response::new(ReceiverStream::new(answers)))
-    }
-
-    async fn enroll(
-        &self,
-        _: Request<pb::EnrollRequest>,
-    ) -> Result<Response<pb::EnrollResponse>, Status> {
-        Err(Status::unimplemented("an echo"))
-    }
-    async fn renew(
-        &self,
-        _: Request<pb::RenewRequest>,
-    ) -> Result<Response<pb::RenewResponse>, Status> {
-        Err(Status::unimplemented("an echo"))
-    }
-    async fn get_release(
-        &self,
-        _: Request<pb::GetReleaseRequest>,
-    ) -> Result<Response<pb::GetReleaseResponse>, Status> {
-        Err(Status::unimplemented("an echo"))
-    }
-    async fn fetch_artifact(
-        &self,
-        _: Request<pb::FetchArtifactRequest>,
-    ) -> Result<Response<Chunks>, Status> {
-        Err(Status::unimplemented("an echo"))
-    }
+        }
+    });
+    ReceiverStream::new(answers)
 }
 
 /// A loop over rustls: each record comes back, a line on its input tells everybody.

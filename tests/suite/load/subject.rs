@@ -111,7 +111,9 @@ impl Subject {
     pub async fn disconnect(&self) -> Result<()> {
         self.crowd.order(|orders| orders.connected = false);
         let none = |counts: &crate::crowd::Counts| counts.ready.load(Relaxed) == 0;
-        self.crowd.until("the end of every session", PATIENCE, none).await?;
+        self.crowd
+            .until("the end of every session", PATIENCE, none)
+            .await?;
         self.process.settled_cpu_s().await.map(drop)
     }
 
@@ -126,7 +128,9 @@ impl Subject {
             let goal = self.crowd.counts().beats.load(Relaxed) + self.crowd.len();
             self.crowd.order(|orders| orders.beats += 1);
             let sent = |counts: &crate::crowd::Counts| counts.beats.load(Relaxed) >= goal;
-            self.crowd.until("a round of heartbeats", PATIENCE, sent).await?;
+            self.crowd
+                .until("a round of heartbeats", PATIENCE, sent)
+                .await?;
         }
         let cpu_s = self.process.settled_cpu_s().await? - before;
         Ok((rounds * self.crowd.len()) as f64 / cpu_s)
@@ -148,7 +152,9 @@ impl Subject {
             })
             .await
             .with_context(|| format!("{} heard", crowd.told(stopped, since).len()))?;
-        let mut took: Vec<f64> = crowd.told(stopped, since).iter()
+        let mut took: Vec<f64> = crowd
+            .told(stopped, since)
+            .iter()
             .map(|at| (at - since) as f64 / 1000.0)
             .collect();
         took.sort_by(f64::total_cmp);

@@ -87,7 +87,11 @@ impl AgentService for AgentApi {
         request: Request<Streaming<pb::AgentFrame>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
         let identity = host(&request, &self.0.metrics)?;
-        let closing = peer(&request)?.closing.clone();
+        let peer = peer(&request)?;
+        let closing = session::Closing {
+            connection: peer.closing.clone(),
+            server: peer.stop.clone(),
+        };
         let frames = request.into_inner();
         let outbound = session::open(Arc::clone(&self.0), identity.host, frames, closing).await?;
         Ok(Response::new(outbound))

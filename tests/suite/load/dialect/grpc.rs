@@ -1,11 +1,12 @@
 //! gRPC over just enough of HTTP/2 (RFC 9113): one stream, no header is read. A real client costs the
 //! machine as much as the server that is measured.
 
+use super::canary::Canary;
 use super::{Dialect, Heard};
+use crate::host;
 use anyhow::{Result, bail};
 use prost::Message;
 use ringward_domain::session::ToServer;
-use crate::host;
 use ringward_suite::hostile::h2::{END_HEADERS, END_STREAM, PREFACE, frame, head, kind, message};
 use ringward_wire::pb;
 use ringward_wire::pb::server_frame::Body;
@@ -32,6 +33,7 @@ pub struct Grpc {
     pub answer: Option<Vec<u8>>,
     /// Newest desired state accepted: told in heartbeats, as an agent does.
     accepted: pb::Accepted,
+    canary: Option<Canary>,
     body: Vec<u8>,
     received: u32,
     stream_window: i64,
@@ -44,7 +46,10 @@ impl Grpc {
     pub fn session(index: usize, next_signal: u64) -> Self {
         let hello = host::hello(index, next_signal);
         let frame: pb::AgentFrame = ToServer::Hello(Box::new(hello)).into();
-        Self::call("Session", frame.encode_to_vec(), false)
+        Self {
+            canary: Canary::new(index),
+            ..Self::call("Session", frame.encode_to_vec(), false)
+        }
     }
 
     /// A call with one message.
@@ -59,6 +64,7 @@ impl Grpc {
             unary,
             answer: None,
             accepted: pb::Accepted::default(),
+            canary: None,
             body: Vec::new(),
             received: 0,
             stream_window: INITIAL_WINDOW,
@@ -106,7 +112,12 @@ impl Grpc {
         }
     }
 
-    fn messages(&mut self, heard: &mut Vec<Heard>) -> Result<()> {
+    fn say(&mut self, message: ToServer, out: &mut Vec<u8>) {
+        let frame: pb::AgentFrame = message.into();
+        self.data(&frame.encode_to_vec(), 0, out);
+    }
+
+    fn messages(&mut self, out: &mut Vec<u8>, heard: &mut Vec<Heard>) -> Result<()> {
         let mut at = 0;
         while let Some(length) = self.body.get(at + 1..at + MESSAGE_HEAD) {
             let length = length.iter().fold(0, |n, b| n << 8 | usize::from(*b));
@@ -119,8 +130,15 @@ impl Grpc {
                 heard.push(Heard::Answer);
                 continue;
             }
-            let body = pb::ServerFrame::decode(bytes)?.body;
-            heard.extend(match body {
+            let frame = pb::ServerFrame::decode(bytes)?;
+            if let Some(canary) = &mut self.canary {
+                let said = canary.hears(&frame, heard);
+                self.body.drain(..std::mem::take(&mut at));
+                for message in said {
+                    self.say(message, out);
+                }
+            }
+            heard.extend(match frame.body {
                 Some(Body::Welcome(_)) => Some(Heard::Ready),
                 Some(Body::Desired(desired)) => {
                     self.accepted = pb::Accepted {
@@ -193,7 +211,7 @@ impl Dialect for Grpc {
                 kind::DATA => {
                     self.body.extend(payload);
                     self.refill(length, out);
-                    self.messages(heard)?;
+                    self.messages(out, heard)?;
                 }
                 kind::SETTINGS if flags & ACK == 0 => {
                     self.settings(payload);

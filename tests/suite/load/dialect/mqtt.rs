@@ -51,13 +51,21 @@ fn text(bytes: &[u8]) -> Vec<u8> {
 
 /// The bytes that tell everybody.
 pub fn tell(out: &mut Vec<u8>) {
-    packet(PUBLISH << 4, &[text(TOPIC), vec![b'x'; TOLD_BYTES]].concat(), out);
+    packet(
+        PUBLISH << 4,
+        &[text(TOPIC), vec![b'x'; TOLD_BYTES]].concat(),
+        out,
+    );
 }
 
 impl Dialect for Mqtt {
     fn greeting(&mut self, out: &mut Vec<u8>) {
         self.connect(out);
-        packet(8 << 4 | 2, &[vec![0, 1], text(TOPIC), vec![0]].concat(), out);
+        packet(
+            8 << 4 | 2,
+            &[vec![0, 1], text(TOPIC), vec![0]].concat(),
+            out,
+        );
     }
 
     fn beat(&mut self, out: &mut Vec<u8>) {

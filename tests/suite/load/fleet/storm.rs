@@ -26,7 +26,10 @@ pub async fn run(outcome: &mut Outcome, fleet: &mut Fleet, subject: &mut Subject
     });
     // In the middle of it: some are durable and told so, some are not.
     let begun = |counts: &Counts| counts.durable.load(Relaxed) >= goal - SIGNALS * all * 3 / 4;
-    subject.crowd.until("a quarter of the signals", PATIENCE, begun).await?;
+    subject
+        .crowd
+        .until("a quarter of the signals", PATIENCE, begun)
+        .await?;
     let began = Instant::now();
     fleet.lab.kill_server().await?;
     let promised: Vec<u64> = subject.crowd.durable().collect();
@@ -35,10 +38,12 @@ pub async fn run(outcome: &mut Outcome, fleet: &mut Fleet, subject: &mut Subject
     subject.crowd.moved(target(&fleet.lab)?);
     subject.process = process(&fleet.lab)?;
     let up_s = began.elapsed().as_secs_f64();
-    let settled = |counts: &Counts| {
-        counts.ready.load(Relaxed) == all && counts.durable.load(Relaxed) >= goal
-    };
-    subject.crowd.until("everybody back", PATIENCE, settled).await?;
+    let settled =
+        |counts: &Counts| counts.ready.load(Relaxed) == all && counts.durable.load(Relaxed) >= goal;
+    subject
+        .crowd
+        .until("everybody back", PATIENCE, settled)
+        .await?;
     outcome.note("storm_s", &[began.elapsed().as_secs_f64()]);
     outcome.note("storm_server_up_s", &[up_s]);
     outcome.note("storm_cpu_s", &[subject.process.settled_cpu_s().await?]);
