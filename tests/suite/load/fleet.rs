@@ -105,7 +105,7 @@ impl Fleet {
     /// # Errors
     /// The server does not come up, or refuses a host.
     pub async fn set_up(programs: Programs, dir: &Path, agents: usize, known: u64) -> Result<Self> {
-        let settings = format!("\n[limits]\nagent_connections = {}\n", agents + 2_000);
+        let settings = [("agent_connections", agents + 2_000)];
         let mut lab = Lab::set_up_with(programs, dir, Some("warn"), POLICY, &settings).await?;
         if known > 0 {
             lab.pause().await?;

@@ -50,10 +50,10 @@ impl Lab {
         dir: &Path,
         log: Option<&'static str>,
     ) -> Result<Self> {
-        Self::set_up_with(programs, dir, log, POLICY, "").await
+        Self::set_up_with(programs, dir, log, POLICY, &[]).await
     }
 
-    /// The same, with a policy, and with lines added to the server's settings.
+    /// The same, with a policy, and with other numbers in the server's settings.
     ///
     /// # Errors
     /// As [`Lab::set_up`].
@@ -62,7 +62,7 @@ impl Lab {
         dir: &Path,
         log: Option<&'static str>,
         policy: &str,
-        settings: &str,
+        settings: &[(&str, usize)],
     ) -> Result<Self> {
         let data = dir.join("server");
         std::fs::create_dir_all(dir)?;
@@ -88,10 +88,17 @@ impl Lab {
         init.extend(words(["--rings"], &rings));
         init.extend(words(["--release-root"], &keys.join("release-root.json")));
         output(&programs.path("ringward-server"), init).await?;
-        let mut file = std::fs::OpenOptions::new()
-            .append(true)
-            .open(data.join("server.toml"))?;
-        std::io::Write::write_all(&mut file, settings.as_bytes())?;
+        let file = data.join("server.toml");
+        let mut text = std::fs::read_to_string(&file)?;
+        for (name, value) in settings {
+            let before = format!("\n{name} = ");
+            let (head, rest) = text
+                .split_once(&before)
+                .with_context(|| format!("server.toml has no {name}"))?;
+            let tail = rest.split_once('\n').map_or("", |(_, tail)| tail);
+            text = format!("{head}{before}{value}\n{tail}");
+        }
+        std::fs::write(&file, text)?;
         let context = data.join("admin.context.toml");
         let server = Some(start(&programs, dir, log)?);
         let client = reach(&context).await?;

@@ -12,7 +12,6 @@ use ringward_wire::pb;
 use ringward_wire::pb::server_frame::Body;
 
 const ACK: u8 = 1;
-const GOAWAY: u8 = 7;
 const STREAM: u32 = 1;
 /// Bytes of our frames' heads and of a message's.
 const FRAME_HEAD: usize = 9;
@@ -221,7 +220,8 @@ impl Dialect for Grpc {
                     out.extend(frame(kind::PING, ACK, 0, payload));
                 }
                 kind::WINDOW_UPDATE => self.window_update(stream, payload),
-                kind::RST_STREAM | GOAWAY => heard.push(Heard::Ended),
+                // A GOAWAY ends nothing: what is open is answered to its end.
+                kind::RST_STREAM => heard.push(Heard::Ended),
                 _ => {}
             }
             if matches!(what, kind::DATA | kind::HEADERS) && flags & END_STREAM != 0 {
