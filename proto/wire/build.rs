@@ -32,6 +32,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     files.file.retain(|file| file.package() == "ringward.v1");
     tonic_prost_build::configure()
         .btree_map(".")
+        .codec_path("crate::codec::Codec")
         .compile_fds(files)?;
     Ok(())
 }

@@ -13,7 +13,7 @@ pub struct Args {
     release: bool,
     /// Options of the harness; `--help` lists them
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    args: Vec<String>,
+    pub args: Vec<String>,
 }
 
 impl Args {

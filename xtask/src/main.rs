@@ -1,6 +1,7 @@
 //! Every developer verb of Ringward: `cargo xtask --help`.
 
 mod bench_agent;
+mod bench_fleet;
 mod build;
 mod check_deps;
 mod ci;
@@ -90,6 +91,12 @@ enum Bench {
     Agent(bench_agent::Args),
     /// The dashboard over 100,000 hosts, in the system's Chromium
     Dashboard(web_test::FiguresArgs),
+    /// The release build of the server under so many agents (`-- --help`)
+    Fleet(harness::Args),
+    /// The same work on the server, tonic, rustls, nats-server and mosquitto, in turn (`-- --help`)
+    Anchors(harness::Args),
+    /// Churn with faults for minutes: slopes of memory, descriptors and files (`-- --help`)
+    Soak(harness::Args),
 }
 
 fn main() -> ExitCode {
@@ -111,6 +118,9 @@ fn main() -> ExitCode {
         Verb::Fuzz(args) => harness::fuzz(&args),
         Verb::Bench(Bench::Agent(args)) => bench_agent::run(&args),
         Verb::Bench(Bench::Dashboard(args)) => web_test::figures(&args),
+        Verb::Bench(Bench::Fleet(args)) => bench_fleet::run("fleet", &args),
+        Verb::Bench(Bench::Anchors(args)) => bench_fleet::run("anchors", &args),
+        Verb::Bench(Bench::Soak(args)) => bench_fleet::run("soak", &args),
         Verb::Ci => ci::run(),
         Verb::CheckDeps => check_deps::run(),
     };

@@ -13,7 +13,7 @@ use ringward_domain::limits::BURNED_MAX;
 use ringward_domain::manifest::{BootNeed, Probe};
 use ringward_domain::observed::{AttemptObserved, PhaseObserved};
 use ringward_domain::session::{Begin, BeginRefusal, RequestGrant, ToServer};
-use ringward_domain::{Millis, Nonce, Timestamp};
+use ringward_domain::{AssignmentKind, Millis, Nonce, Timestamp};
 
 /// Only a `Begun` this long after the first `Begin` permits the switch.
 const BEGUN_WITHIN: Millis = Millis::secs(10);
@@ -110,13 +110,14 @@ impl Machine {
 
     fn target_ready(&self) -> Option<Target> {
         let (want, manifest) = self.preparation.ready()?;
-        let assignment = self
-            .desired
-            .as_ref()?
+        let desired = self.desired.as_ref()?;
+        let assignment = desired
             .assignments
             .iter()
             .find(|a| a.rollout == want.rollout && a.release == want.release)?;
-        (assignment.invited && self.refuses(want).is_none()).then(|| Target {
+        let stopped = desired.stopped && assignment.kind == AssignmentKind::Install;
+        let asks = assignment.invited && !stopped && self.refuses(want).is_none();
+        asks.then(|| Target {
             want: want.clone(),
             boot_required: assignment.verify_boot || manifest.boot == BootNeed::Required,
             soak: assignment.soak,

@@ -52,6 +52,22 @@ fn a_host_that_is_not_invited_prepares_and_asks_for_nothing() {
 }
 
 #[test]
+fn while_all_is_stopped_no_install_is_asked_for_and_then_it_goes_on() {
+    let mut host = Host::new();
+    let mut wanted = desired(1, 1);
+    wanted.stopped = true;
+    host.step(Event::Connected);
+    host.message(ToAgent::Welcome { protocol: 1 });
+    host.message(ToAgent::Desired(Box::new(wanted)));
+    host.pass(Millis::secs(10));
+    host.answer_prepare();
+    host.pass(Millis::mins(5));
+    assert_eq!(host.requested_now(), None);
+    host.message(ToAgent::Desired(Box::new(desired(2, 1))));
+    assert!(host.requested_now().is_some());
+}
+
+#[test]
 fn the_life_of_a_grant_runs_from_its_request() {
     let mut host = Host::new();
     let nonce = host.until_requested(desired(1, 1));

@@ -23,6 +23,8 @@ pub struct Desired {
     pub heartbeat: Millis,
     /// Whether it should be isolated, and what else people want of it.
     pub orders: OrdersDesired,
+    /// Everything is stopped: no install begins anywhere; rollbacks and what has begun go on.
+    pub stopped: bool,
 }
 
 /// One release this host should run.

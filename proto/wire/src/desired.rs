@@ -24,6 +24,7 @@ impl From<Desired> for pb::Desired {
             lifted: bytes(&desired.lifted),
             heartbeat_ms: desired.heartbeat.0,
             orders: crate::order::desired_to_wire(desired.orders),
+            stopped: desired.stopped,
         }
     }
 }
@@ -48,6 +49,7 @@ impl TryFrom<pb::Desired> for Desired {
             lifted: ids("lifted", desired.lifted, BARS_MAX)?,
             heartbeat: Millis(desired.heartbeat_ms),
             orders: crate::order::desired_from_wire(desired.orders)?,
+            stopped: desired.stopped,
         })
     }
 }

@@ -32,6 +32,7 @@ pub mod token;
 pub mod watch;
 
 mod code;
+pub mod codec;
 mod field;
 
 /// Generated from `ringward/v1/*.proto`; the field comments there hold units and meaning.

@@ -149,6 +149,7 @@ fn from_server() -> Vec<(&'static str, ToAgent)> {
         lifted: vec![ReleaseDigest([0xb4; 32])],
         heartbeat: Millis::secs(10),
         orders: Default::default(),
+        stopped: false,
     };
     let wait = |why| ToAgent::Wait {
         nonce: NONCE,

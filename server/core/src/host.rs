@@ -7,13 +7,10 @@ use ringward_domain::ids::{
     AgentStart, BootId, Epoch, Generation, ReleaseDigest, RolloutId, Sha256, SignalSeq,
 };
 use ringward_domain::observed::{Observed, PackageObserved};
-use ringward_domain::signal::Signal;
 use ringward_domain::{Desired, HostId, Millis, PackageName, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, VecDeque};
 
-/// Newest signals kept in memory for people.
-pub const SIGNALS_SHOWN_MAX: usize = 50;
 /// Boots of one host remembered, to tell an old signal from a new one.
 const BOOTS_MAX: usize = 8;
 
@@ -116,8 +113,6 @@ pub struct Host {
     pub gone_at: Option<Timestamp>,
     /// Counted among the control hosts now.
     pub in_control: bool,
-    /// Newest signals, newest first.
-    pub signals: VecDeque<Signal>,
 }
 
 impl Host {
@@ -141,7 +136,6 @@ impl Host {
             exposed_until: Timestamp::default(),
             gone_at: None,
             in_control: false,
-            signals: VecDeque::new(),
         }
     }
 
@@ -193,12 +187,6 @@ impl Host {
         self.session
             .as_ref()
             .map_or(Millis::ZERO, |s| s.boottime.0 + now.since(s.boottime.1))
-    }
-
-    /// Keeps a signal for people.
-    pub fn show_signal(&mut self, signal: Signal) {
-        self.signals.push_front(signal);
-        self.signals.truncate(SIGNALS_SHOWN_MAX);
     }
 
     /// The redundancy group it belongs to, as a number; zero for none.

@@ -50,10 +50,24 @@ impl Lab {
         dir: &Path,
         log: Option<&'static str>,
     ) -> Result<Self> {
+        Self::set_up_with(programs, dir, log, POLICY, &[]).await
+    }
+
+    /// The same, with a policy, and with other numbers in the server's settings.
+    ///
+    /// # Errors
+    /// As [`Lab::set_up`].
+    pub async fn set_up_with(
+        programs: Programs,
+        dir: &Path,
+        log: Option<&'static str>,
+        policy: &str,
+        settings: &[(&str, usize)],
+    ) -> Result<Self> {
         let data = dir.join("server");
         std::fs::create_dir_all(dir)?;
         let rings = dir.join("rings.toml");
-        std::fs::write(&rings, POLICY)?;
+        std::fs::write(&rings, policy)?;
         let keys = dir.join("release-keys");
         output(
             &programs.path("ringwardctl"),
@@ -74,6 +88,17 @@ impl Lab {
         init.extend(words(["--rings"], &rings));
         init.extend(words(["--release-root"], &keys.join("release-root.json")));
         output(&programs.path("ringward-server"), init).await?;
+        let file = data.join("server.toml");
+        let mut text = std::fs::read_to_string(&file)?;
+        for (name, value) in settings {
+            let before = format!("\n{name} = ");
+            let (head, rest) = text
+                .split_once(&before)
+                .with_context(|| format!("server.toml has no {name}"))?;
+            let tail = rest.split_once('\n').map_or("", |(_, tail)| tail);
+            text = format!("{head}{before}{value}\n{tail}");
+        }
+        std::fs::write(&file, text)?;
         let context = data.join("admin.context.toml");
         let level = log.map(|level| ("RINGWARD_LOG".into(), level.into()));
         let env: Vec<_> = level.into_iter().collect();
@@ -266,6 +291,17 @@ impl Lab {
     /// It ended; its last words are in the error.
     pub fn check(&mut self) -> Result<()> {
         self.server.as_mut().map_or(Ok(()), Running::check)
+    }
+
+    /// Ends the server in good order, to be started again.
+    ///
+    /// # Errors
+    /// It cannot be waited for.
+    pub async fn pause(&mut self) -> Result<()> {
+        match self.server.take() {
+            Some(server) => server.stop(Duration::from_secs(30)).await,
+            None => Ok(()),
+        }
     }
 
     /// Ends the server in good order.

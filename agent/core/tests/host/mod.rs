@@ -83,6 +83,7 @@ pub fn desired(generation: u64, n: u8) -> Desired {
         lifted: Vec::new(),
         heartbeat: Millis::secs(10),
         orders: Default::default(),
+        stopped: false,
     }
 }
 

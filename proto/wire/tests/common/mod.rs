@@ -351,6 +351,7 @@ fn desired() -> BoxedStrategy<Desired> {
                 lifted,
                 heartbeat: Millis(beat),
                 orders,
+                stopped: beat % 2 == 0,
             },
         )
         .boxed()

@@ -85,6 +85,7 @@ impl Control {
             lifted: host.record.lifted.iter().copied().take(BARS_MAX).collect(),
             heartbeat: self.policy.pace.heartbeat,
             orders: self.orders.desired(host.record.id, host.record.frozen),
+            stopped: self.andon,
         }
     }
 

@@ -102,6 +102,7 @@ impl Control {
         for rollout in self.rollouts.values_mut() {
             rollout.set_andon(on);
         }
+        self.refresh_all();
     }
 
     pub(super) fn decide_good(&self, digest: ReleaseDigest) -> Decided {

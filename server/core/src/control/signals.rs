@@ -55,9 +55,6 @@ impl Control {
 
     fn weigh_signal(&mut self, id: HostId, signal: &Signal, boots: &[BootId]) {
         self.suspects_weigh(id, signal);
-        if let Some(host) = self.hosts.get_mut(&id) {
-            host.show_signal(signal.clone());
-        }
         for rollout in self.rollouts_of(id) {
             self.quietly(rollout, |rollout, now| {
                 rollout.signal(id, &SignalSeen { signal, boots }, now)

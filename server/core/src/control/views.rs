@@ -144,13 +144,10 @@ impl Control {
             .map_or(String::new(), |host| host.record.facts.hostname.clone())
     }
 
-    /// One host with its newest signals.
+    /// One host; its signals lie in the store alone.
     #[must_use]
     pub fn host_view(&self, id: HostId) -> Option<HostView> {
-        let host = self.hosts.get(&id)?;
-        let mut view = self.view_of(host);
-        view.signals = host.signals.iter().cloned().collect();
-        Some(view)
+        self.hosts.get(&id).map(|host| self.view_of(host))
     }
 
     /// A page of hosts by id, after `after`, at most `limit`; retired ones only where asked for.

@@ -90,7 +90,11 @@ impl AgentService for AgentApi {
         if self.0.pki.is_leaving(&identity.issuer) {
             self.0.metrics.connections_leaving_authority.add_one();
         }
-        let closing = peer(&request)?.closing.clone();
+        let peer = peer(&request)?;
+        let closing = session::Closing {
+            connection: peer.closing.clone(),
+            server: peer.stop.clone(),
+        };
         let frames = request.into_inner();
         let outbound = session::open(Arc::clone(&self.0), identity.host, frames, closing).await?;
         Ok(Response::new(outbound))

@@ -20,8 +20,28 @@ const HELLO: Duration = Duration::from_secs(10);
 /// A session is shown a newer head of the audit log at most this often: the log grows with each
 /// decision of a rollout, and a proof for each of 10,000 hosts a second would be half a core.
 const AUDIT_EVERY: Duration = Duration::from_secs(60);
-/// When a host comes back that was asked to; the agent spreads it by jitter.
+/// When a host comes back that was asked to; the agent spreads it by jitter over as long again.
 const COME_BACK: Millis = Millis::secs(2);
+/// When all are asked to at once, so many come a second: half of what one core takes in.
+const COME_BACK_PER_S: u64 = 1_000;
+
+/// When a connection is to be closed.
+pub(super) struct Closing {
+    /// This one, because of its age, or because all are.
+    pub connection: CancellationToken,
+    /// All of them: the server stops.
+    pub server: CancellationToken,
+}
+
+impl Closing {
+    /// When the host should come back. All at once would be more than a server takes in.
+    fn come_back(&self, open: u64) -> Millis {
+        match self.server.is_cancelled() {
+            true => COME_BACK.max(Millis::secs(open / COME_BACK_PER_S)),
+            false => COME_BACK,
+        }
+    }
+}
 
 /// What goes to the host; ends with the session.
 pub struct Outbound {
@@ -49,7 +69,7 @@ pub(super) async fn open(
     shared: Arc<Shared>,
     host: HostId,
     mut frames: Streaming<pb::AgentFrame>,
-    connection: CancellationToken,
+    connection: Closing,
 ) -> Result<Outbound, Status> {
     let hello = tokio::time::timeout(HELLO, frames.message())
         .await
@@ -160,7 +180,7 @@ struct Reader {
     id: SessionId,
     out: mpsc::Sender<ToAgent>,
     close: CancellationToken,
-    connection: CancellationToken,
+    connection: Closing,
     /// Size of the audit log that the host was shown last, and when; `None` until it asks.
     audit: Option<(u64, Instant)>,
 }
@@ -173,9 +193,10 @@ impl Reader {
         loop {
             let frame = tokio::select! {
                 () = self.close.cancelled() => break,
-                () = self.connection.cancelled() => {
-                    // The connection has reached its age, or the server stops.
-                    let _ = self.out.try_send(ToAgent::ComeBack { after: COME_BACK });
+                () = self.connection.connection.cancelled() => {
+                    let open = shared.metrics.connections_open.get();
+                    let after = self.connection.come_back(open);
+                    let _ = self.out.try_send(ToAgent::ComeBack { after });
                     break;
                 }
                 frame = frames.message() => frame,
@@ -205,7 +226,7 @@ impl Reader {
                 Ok(ToServer::AuditKnown { size }) => {
                     // Once a session: each answer costs a read of the store.
                     if self.audit.is_none() {
-                        self.show_audit(size, true).await;
+                        Box::pin(self.show_audit(size, true)).await;
                     }
                     continue;
                 }
@@ -224,7 +245,8 @@ impl Reader {
             if let Some((known, at)) = self.audit
                 && at.elapsed() >= AUDIT_EVERY
             {
-                self.show_audit(known, false).await;
+                // Boxed: ten thousand readers should not each keep room for it.
+                Box::pin(self.show_audit(known, false)).await;
             }
         }
         self.close.cancel();
@@ -285,6 +307,19 @@ impl Rate {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_server_that_stops_lets_its_hosts_come_back_no_faster_than_they_are_taken_in() {
+        let closing = Closing {
+            connection: CancellationToken::new(),
+            server: CancellationToken::new(),
+        };
+        assert_eq!(closing.come_back(10_000), COME_BACK);
+        closing.server.cancel();
+        assert_eq!(closing.come_back(10), COME_BACK);
+        // The agent comes between this and twice this: 10,000 within 10 s.
+        assert_eq!(closing.come_back(10_000), Millis::secs(10));
+    }
 
     #[test]
     fn a_burst_passes_and_a_flood_is_slowed_to_the_rate() {

@@ -19,7 +19,7 @@ use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
@@ -31,6 +31,8 @@ use tonic::body::Body;
 /// Pause after an accept that failed: descriptors run out for moments, and a loop without pause would
 /// take the processor from those who could give some back.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Connections that the system accepts ahead of us; it takes its own limit where that is lower.
+const BACKLOG: u32 = 4_096;
 /// How long an aged connection has to finish its streams.
 const GOODBYE: Duration = Duration::from_secs(5);
 
@@ -64,9 +66,21 @@ pub async fn bind(
         who,
         source,
     };
-    let tcp = TcpListener::bind(address).await.map_err(listen_error)?;
+    let tcp = listen(address).map_err(listen_error)?;
     let local = tcp.local_addr().map_err(listen_error)?;
     Ok((tcp, local))
+}
+
+/// As tokio binds, but with a queue that takes a fleet that comes back at once: what does not fit
+/// into it is tried again by TCP after a second, then three, then seven.
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 impl<A: Answer> Listener<A> {
@@ -137,11 +151,9 @@ impl<A: Answer> Listener<A> {
             return;
         };
         let shared = Arc::clone(&self.shared);
-        let closing = stop.child_token();
+        let stop = stop.clone();
         tasks.spawn(async move {
-            shared
-                .connection(tcp, address, place, ticket, closing)
-                .await;
+            shared.connection(tcp, address, place, ticket, stop).await;
         });
     }
 }
@@ -153,10 +165,11 @@ impl<A: Answer> Shared<A> {
         address: SocketAddr,
         _place: OwnedSemaphorePermit,
         ticket: Ticket,
-        closing: CancellationToken,
+        stop: CancellationToken,
     ) {
         let _open = self.metrics.connections_open.hold();
-        let Some((tls, ticket)) = self.handshake(tcp, ticket).await else {
+        // Boxed, so that a task keeps only the part it is in: all of them are alive at once.
+        let Some((tls, ticket)) = Box::pin(self.handshake(tcp, ticket)).await else {
             return;
         };
         let leaf = tls.get_ref().1.peer_certificates().and_then(<[_]>::first);
@@ -181,11 +194,12 @@ impl<A: Answer> Shared<A> {
         let peer = Peer {
             address,
             identity,
-            closing,
+            closing: stop.child_token(),
+            stop,
         };
         match self.which {
-            Which::Agents => self.serve_http2(tls, peer, age).await,
-            Which::Admins => self.serve_any(tls, peer, age).await,
+            Which::Agents => Box::pin(self.serve_http2(tls, peer, age)).await,
+            Which::Admins => Box::pin(self.serve_any(tls, peer, age)).await,
         }
     }
 

@@ -24,6 +24,8 @@ pub struct Peer {
     pub identity: Identity,
     /// Fires when the connection is to be closed in an orderly way: streams say goodbye and end.
     pub closing: CancellationToken,
+    /// Fires when every connection is to be closed: the server stops.
+    pub stop: CancellationToken,
 }
 
 /// A peer's identity.

@@ -246,6 +246,7 @@ impl Shared {
         let peer = Peer {
             address,
             identity: Identity::Admin(Arc::clone(&session.admin)),
+            stop: session.ended.clone(),
             closing: session.ended,
         };
         self.serve.answer(request, &peer).await

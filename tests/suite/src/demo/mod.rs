@@ -6,6 +6,8 @@ mod fleet;
 mod outcome;
 mod story;
 
+pub use crowd::seed;
+
 use crate::process::{Programs, wait_for};
 use crate::slots;
 use anyhow::{Context, Result};

@@ -3,7 +3,7 @@
 
 mod attack;
 mod families;
-mod h2;
+pub mod h2;
 
 pub use attack::{Attackers, attack};
 pub use families::Family;

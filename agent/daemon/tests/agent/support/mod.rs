@@ -224,6 +224,7 @@ impl Server {
                 lifted: Vec::new(),
                 heartbeat: Millis(200),
                 orders: Default::default(),
+                stopped: false,
             };
             if let Some(push) = &state.push {
                 let _ = push.try_send(Ok(ToAgent::Desired(Box::new(desired.clone())).into()));
@@ -247,6 +248,7 @@ impl Server {
                 lifted: Vec::new(),
                 heartbeat: Millis(200),
                 orders,
+                stopped: false,
             };
             if let Some(push) = &state.push {
                 let _ = push.try_send(Ok(ToAgent::Desired(Box::new(desired.clone())).into()));
