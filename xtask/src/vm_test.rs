@@ -35,7 +35,7 @@ const GUEST: [&str; 10] = [
 ];
 const MODULE: &str = "endpoint_shield.ko";
 
-#[derive(clap::Args)]
+#[derive(clap::Args, Default)]
 pub struct Args {
     /// All scenes and every moment of the power cuts, not the short tier (about half an hour)
     #[arg(long)]

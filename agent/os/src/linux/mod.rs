@@ -13,6 +13,7 @@ pub mod packages;
 pub mod places;
 mod setup;
 mod stop;
+mod stop_witness;
 mod timer;
 
 pub use LinuxHost as Machine;
@@ -94,7 +95,9 @@ impl LinuxHost {
     /// The kernel's boot id cannot be read, or the state folder cannot be written.
     pub fn open(root: &Path) -> Result<Self, HostError> {
         let boot = boot_id(Path::new("/proc/sys/kernel/random/boot_id"))?;
-        let last_stop_clean = marker::consume(root, boot)?;
+        let up = Duration::from_millis(boottime().0);
+        let ask = |before| stop_witness::ask(before, up);
+        let last_stop_clean = marker::consume_with(root, boot, ask)?;
         let boot_before = marker::boot_before(root);
         Ok(Self {
             root: root.to_owned(),
