@@ -179,7 +179,9 @@ const REPORTS: &[Report] = &[
 ];
 
 /// How log daemons, viewers and consoles write one line.
-const WRITERS: &[(&str, fn(usize, &str) -> String)] = &[
+type Writer = (&'static str, fn(usize, &str) -> String);
+
+const WRITERS: &[Writer] = &[
     ("bare", |_, text| text.to_owned()),
     ("dmesg", |n, text| format!("[{:5}.{:06}] {text}", 40 + n, n)),
     ("level and caller", |n, text| {
