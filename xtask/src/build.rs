@@ -32,10 +32,11 @@ pub fn show(command: &Command) -> String {
         .join(" ")
 }
 
-/// Build binaries with the profile that tests use, and return the folder they are in.
+/// Build binaries with the profile that tests use, and return the folder they are in. Of the whole
+/// workspace: libraries then have the features that the tests gave them, and are not compiled again.
 pub fn binaries(names: &[&str]) -> Result<PathBuf> {
     let mut command = cargo();
-    command.arg("build");
+    command.args(["build", "--workspace"]);
     for name in names {
         command.args(["--bin", name]);
     }

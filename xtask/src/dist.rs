@@ -102,6 +102,11 @@ const PACKAGES: &[Package] = &[
                 0o644,
             ),
             file(
+                "agent/ringward-package@.service",
+                "/usr/lib/systemd/system/ringward-package@.service",
+                0o644,
+            ),
+            file(
                 "agent/emergency.conf",
                 "/usr/lib/systemd/system/emergency.service.d/ringward.conf",
                 0o644,

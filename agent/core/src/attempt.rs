@@ -268,10 +268,15 @@ impl Machine {
                 self.begin_trial(Some(probes), now);
             }
             Err(failure) => {
-                attempt.phase = AttemptPhase::Failed(match failure {
-                    SwitchFailure::Install => FailWhy::Install,
-                    SwitchFailure::Disk => FailWhy::Disk,
-                });
+                let nonce = attempt.nonce;
+                attempt.phase = match failure {
+                    SwitchFailure::Install => AttemptPhase::Failed(FailWhy::Install),
+                    SwitchFailure::Disk => AttemptPhase::Failed(FailWhy::Disk),
+                    SwitchFailure::Busy => AttemptPhase::NotSwitched(NotSwitchedWhy::Busy),
+                };
+                if failure == SwitchFailure::Busy {
+                    self.remember_burned(nonce);
+                }
                 self.progress = Progress::Idle {
                     not_before: now + self.random.jitter(AFTER_BURN),
                 };

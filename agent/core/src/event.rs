@@ -123,4 +123,6 @@ pub enum SwitchFailure {
     Install,
     /// Disk full or read-only.
     Disk,
+    /// Another installer was at work: nothing was touched, and it may be tried again.
+    Busy,
 }

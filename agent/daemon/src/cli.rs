@@ -57,6 +57,14 @@ enum Verb {
         #[arg(long, conflicts_with = "start")]
         purge: bool,
     },
+    /// Do the work on a package of the system's own format; `ringward-package@.service` calls it.
+    #[command(hide = true)]
+    Package {
+        #[command(flatten)]
+        place: Place,
+        /// What to do, and the package's name.
+        work: String,
+    },
     /// Show what this host runs and what is on trial.
     Status {
         #[command(flatten)]
@@ -250,6 +258,11 @@ pub(crate) async fn run(cli: Cli) -> Result<ExitCode, Failure> {
             Ok(ExitCode::from(u8::from(!healthy)))
         }
         Verb::Inspect { paths, json } => inspect_paths(&paths, json),
+        Verb::Package { place, work } => {
+            let said = machine::packages::run(&place.settings()?.state_dir, &work);
+            println!("{}", said.map_err(Failure)?);
+            Ok(ExitCode::SUCCESS)
+        }
         Verb::Rescue {
             root,
             list: _,

@@ -1,6 +1,7 @@
 //! The daemon: one loop over one closed set of happenings. The machine decides; this carries out.
 
 mod effects;
+mod installs;
 mod orders;
 mod start;
 mod tasks;
@@ -13,8 +14,9 @@ use crate::counters::Counters;
 use crate::link::{DRAIN, Link, LinkEvent, Tagged, chain};
 use crate::spool::{DiskFiles, Spool};
 use effects::Flow;
+use installs::Installed;
 use orders::{OrdersEdge, OrdersResult};
-use ringward_agent_core::event::PrepareFailure;
+use ringward_agent_core::event::{PrepareFailure, SwitchFailure};
 use ringward_agent_core::{Event, Machine};
 use ringward_agent_os::machine::Notifier;
 use ringward_agent_os::{Host, HostEvent, StopReason};
@@ -73,6 +75,9 @@ enum TaskResult {
         failed: Vec<String>,
     },
     Looked(Looked),
+    Installed(Installed),
+    /// A failed install was undone.
+    Undone(SwitchFailure),
     Orders(OrdersResult),
 }
 
@@ -118,10 +123,11 @@ pub async fn run<H: Host>(
     settings: &Settings,
     host: Arc<H>,
     counters: Arc<Counters>,
-    notifier: Notifier,
+    mut notifier: Notifier,
     stop: watch::Receiver<bool>,
 ) -> Result<Ended, StartError> {
     let orders = orders::look(&*host, &settings.state_dir, &settings.orders).await;
+    installs::complete(&*host, &settings.state_dir, &mut notifier, stop.clone()).await;
     let (mut agent, first) = Agent::start(settings, host, counters, notifier, stop, orders)?;
     agent.notifier.ready();
     let untold = agent
@@ -286,6 +292,8 @@ impl<H: Host> Agent<H> {
                 events.push_back(Event::Probes { failed });
             }
             TaskResult::Looked(looked) => self.on_looked(looked),
+            TaskResult::Installed(installed) => self.on_installed(installed, events),
+            TaskResult::Undone(failure) => events.push_back(Event::Switched(Err(failure))),
             TaskResult::Orders(result) => self.on_orders_result(result, events),
         }
     }

@@ -69,6 +69,7 @@ pub async fn examine(settings: &Settings) -> Vec<Finding> {
         audit(state_dir),
         guard(settings.adapter),
     ];
+    findings.extend(image());
     findings.extend(servers(settings).await);
     findings
 }
@@ -87,6 +88,15 @@ fn certificate(state_dir: &Path) -> Finding {
         },
     };
     Finding { what, outcome }
+}
+
+/// Said only where it matters: packages cannot be installed there.
+fn image() -> Option<Finding> {
+    let words = machine::packages::read_only_usr(Path::new("/"))?;
+    Some(Finding {
+        what: "the system's own packages".to_owned(),
+        outcome: Ok(words),
+    })
 }
 
 fn release_root(state_dir: &Path) -> Finding {

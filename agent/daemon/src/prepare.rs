@@ -57,6 +57,10 @@ pub(crate) enum NotReady {
     NoReleaseRoot,
     #[error("unpacking was interrupted")]
     Interrupted,
+    #[error("there would be no way back: {0}; it is tried again")]
+    NoWayBack(String),
+    #[error("{0}")]
+    Installer(String),
 }
 
 impl NotReady {
@@ -75,7 +79,10 @@ impl NotReady {
             | Self::Folder(_)
             | Self::Interrupted
             | Self::Fetch(FetchError::Disk { .. }) => PrepareFailure::Retry(PrepareError::Disk),
-            Self::Fetch(_) | Self::NoSession => PrepareFailure::Retry(PrepareError::Download),
+            Self::Installer(_) => PrepareFailure::Refused(RefuseWhy::Platform),
+            Self::Fetch(_) | Self::NoSession | Self::NoWayBack(_) => {
+                PrepareFailure::Retry(PrepareError::Download)
+            }
         }
     }
 }

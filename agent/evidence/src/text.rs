@@ -36,6 +36,29 @@ pub fn evidence(raw: &str) -> String {
     clean(raw, EVIDENCE_CHARS_MAX)
 }
 
+/// A line without the sequences that colour it on a terminal (ECMA-48 control sequences).
+///
+/// ```
+/// use ringward_evidence::text::without_colour;
+/// assert_eq!(without_colour("\u{1b}[32m[ 1.0] \u{1b}[0;1mBUG\u{1b}[0m"), "[ 1.0] BUG");
+/// ```
+#[must_use]
+pub fn without_colour(raw: &str) -> String {
+    let mut out = String::with_capacity(raw.len());
+    let mut rest = raw;
+    while let Some((before, after)) = rest.split_once("\u{1b}[") {
+        out.push_str(before);
+        // Parameters and intermediates, then the one letter that ends it.
+        let mut tail = after
+            .trim_start_matches(|c: char| matches!(c, ' '..='?'))
+            .chars();
+        tail.next();
+        rest = tail.as_str();
+    }
+    out.push_str(rest);
+    out
+}
+
 fn is_harmless(c: char) -> bool {
     !c.is_control()
         && !matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{fffd}' | '\u{feff}')

@@ -354,6 +354,7 @@ mod tests {
             AttemptPhase::NotSwitched(NotSwitchedWhy::Restarted),
             AttemptPhase::NotSwitched(NotSwitchedWhy::Suspended),
             AttemptPhase::NotSwitched(NotSwitchedWhy::Superseded),
+            AttemptPhase::NotSwitched(NotSwitchedWhy::Busy),
         ])
     }
 

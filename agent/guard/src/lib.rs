@@ -10,6 +10,7 @@ pub mod error;
 pub mod files;
 pub mod run;
 pub mod slots;
+pub mod staged;
 pub mod store;
 pub mod trial;
 #[cfg(windows)]

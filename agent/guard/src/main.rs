@@ -9,7 +9,7 @@ mod service;
 use ringward_domain::BootId;
 use ringward_guard::run::{Did, run};
 use ringward_guard::trial::{self, Settings};
-use ringward_guard::{GuardAction, LedgerStore, SystemFiles, rescue};
+use ringward_guard::{GuardAction, LedgerStore, SystemFiles, rescue, staged};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Duration;
@@ -194,6 +194,7 @@ fn guard(arguments: &Arguments) -> ExitCode {
     match run(SystemFiles, &arguments.root, boot) {
         Ok(did) => {
             println!("ringward-guard: {did}");
+            hold_units(&arguments.root);
             match did {
                 Did::WentBack { .. } => ExitCode::from(3),
                 Did::NothingOnTrial => ExitCode::SUCCESS,
@@ -209,6 +210,28 @@ fn guard(arguments: &Arguments) -> ExitCode {
             begin_trial(arguments.initramfs);
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Of a package that went back while the system still has the release it left.
+fn hold_units(root: &Path) {
+    if cfg!(windows) {
+        return;
+    }
+    let held = LedgerStore::new(SystemFiles, root).read().and_then(|file| {
+        let ledger = file.unwrap_or_default().ledger;
+        let Some(package) = staged::held(SystemFiles, root, &ledger)? else {
+            return Ok(None);
+        };
+        staged::hold(SystemFiles, Path::new(staged::HELD), &package)?;
+        Ok(Some(package))
+    });
+    match held {
+        Ok(None) => {}
+        Ok(Some(package)) => {
+            println!("ringward-guard: units of {package} wait for the package before it");
+        }
+        Err(error) => eprintln!("ringward-guard: units are not held: {}", chain(&error)),
     }
 }
 

@@ -12,12 +12,13 @@ const REVERTS: [(RevertWhy, &str); 6] = [
     (RevertWhy::Rescue, "rescue"),
 ];
 const FAILS: [(FailWhy, &str); 2] = [(FailWhy::Install, "install"), (FailWhy::Disk, "disk")];
-const NOT_SWITCHED: [(NotSwitchedWhy, &str); 5] = [
+const NOT_SWITCHED: [(NotSwitchedWhy, &str); 6] = [
     (NotSwitchedWhy::NoBegun, "no-begun"),
     (NotSwitchedWhy::BeginRefused, "begin-refused"),
     (NotSwitchedWhy::Restarted, "restarted"),
     (NotSwitchedWhy::Suspended, "suspended"),
     (NotSwitchedWhy::Superseded, "superseded"),
+    (NotSwitchedWhy::Busy, "busy"),
 ];
 const KINDS: [(AssignmentKind, &str); 2] = [
     (AssignmentKind::Install, "install"),

@@ -2,7 +2,7 @@
 
 use crate::isolation::{IsolationError, Plan};
 use ringward_domain::host::Facts;
-use ringward_domain::manifest::Probe;
+use ringward_domain::manifest::{Installer, Probe};
 use ringward_domain::signal::SignalDraft;
 use ringward_domain::{Absence, BootId, Millis, PackageName, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -51,6 +51,20 @@ pub enum HostError {
         /// What to do next.
         next: &'static str,
     },
+}
+
+/// Why a package of the system's own format is not installed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InstallError {
+    /// Another installer is at work; nothing was touched.
+    #[error("another installer is at work: {0}")]
+    Busy(String),
+    /// It failed. What the slot names may be half there: it is made whole by the next install.
+    #[error("{0}")]
+    Failed(String),
+    /// This host takes no such packages.
+    #[error("{0}")]
+    Unsupported(String),
 }
 
 /// Why the agent stopped, as written into the clean-stop marker.
@@ -111,6 +125,29 @@ pub trait Host: Send + Sync + 'static {
     /// # Errors
     /// The OS refused; the caller puts the earlier release back.
     fn activate(&self, package: &PackageName) -> Result<(), HostError>;
+    /// Make the system have what the slot of this package names, by its own installer.
+    ///
+    /// # Errors
+    /// [`InstallError`]; done again it ends as if done once.
+    fn install(
+        &self,
+        package: &PackageName,
+    ) -> impl Future<Output = Result<(), InstallError>> + Send {
+        let why = format!("this host's adapter installs no packages ({package})");
+        async { Err(InstallError::Unsupported(why)) }
+    }
+    /// Put what others installed of this package into the vault, as the way back from a first release.
+    ///
+    /// # Errors
+    /// There would be no way back.
+    fn keep_before(
+        &self,
+        package: &PackageName,
+        installer: Installer,
+    ) -> impl Future<Output = Result<(), InstallError>> + Send {
+        let why = format!("this host's adapter installs no {installer:?} packages ({package})");
+        async { Err(InstallError::Unsupported(why)) }
+    }
     /// One probe, answering within its own timeout (5 s where it has none).
     ///
     /// # Errors

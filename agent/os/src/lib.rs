@@ -22,7 +22,7 @@ pub use linux as machine;
 #[cfg(windows)]
 pub use windows as machine;
 
-pub use host::{Host, HostError, HostEvent, StopReason};
+pub use host::{Host, HostError, HostEvent, InstallError, StopReason};
 pub use isolation::IsolationError;
 
 use ringward_domain::limits::LABEL_BYTES_MAX;

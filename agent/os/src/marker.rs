@@ -3,6 +3,9 @@
 //! Two small files in the state folder. `clean-stop` is written at a stop and consumed at the next
 //! start. `last-stop` keeps the answer for the running boot, so that a second start of the agent in
 //! the same boot does not take the missing marker for an unclean boot.
+//!
+//! The marker is about the agent. It says nothing of a host that ran on without it: stopped by a person
+//! long before the power went, or killed long before a shutdown in good order. There others are asked.
 
 use crate::host::{HostError, StopReason};
 use ringward_domain::BootId;
@@ -32,6 +35,42 @@ struct Answer {
     /// The boot that was seen before this one.
     #[serde(default)]
     before: Option<BootId>,
+}
+
+/// What somebody else on the host says of how a boot ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Said {
+    /// Shut down in good order.
+    Clean,
+    /// It ended without a last word.
+    Unclean,
+    /// It is not there, or knows nothing of that boot.
+    #[default]
+    Nothing,
+}
+
+/// Who else is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Witnesses {
+    /// The system's journal.
+    pub journal: Said,
+    /// The login records.
+    pub logins: Said,
+}
+
+/// How the stop before a boot is judged where our marker alone would leave a doubt.
+fn judge(marker: Option<StopReason>, others: Witnesses) -> bool {
+    let said = [others.journal, others.logins];
+    let any = |word| said.contains(&word);
+    match marker {
+        // Written when the system was going down already.
+        Some(StopReason::AgentReboot | StopReason::SystemShutdown) => true,
+        // The host ran on without us; one witness of a crash is enough where nobody denies it.
+        Some(StopReason::UserStop) => !any(Said::Unclean) || any(Said::Clean),
+        // The agent died before. The journal writes its last word when nothing runs any more; a login
+        // record stands at the begin of a shutdown, in which the host may still have died.
+        None => others.journal == Said::Clean && others.logins != Said::Unclean,
+    }
 }
 
 /// Write a small file so that it is wholly there or wholly not: temporary file, fsync, rename, fsync
@@ -89,6 +128,18 @@ pub fn write(root: &Path, boot: BootId, reason: StopReason) -> Result<(), HostEr
 /// # Errors
 /// The answer could not be kept for further starts in this boot.
 pub fn consume(root: &Path, boot: BootId) -> Result<Option<bool>, HostError> {
+    consume_with(root, boot, |_| Witnesses::default())
+}
+
+/// [`consume`], asking others where the marker leaves a doubt; `ask` is given the boot before.
+///
+/// # Errors
+/// As [`consume`].
+pub fn consume_with(
+    root: &Path,
+    boot: BootId,
+    ask: impl FnOnce(BootId) -> Witnesses,
+) -> Result<Option<bool>, HostError> {
     let (marker_path, answer_path) = (root.join(MARKER), root.join(ANSWER));
     let before: Option<Answer> = parse(&answer_path);
     let marker: Option<Marker> = parse(&marker_path);
@@ -101,7 +152,16 @@ pub fn consume(root: &Path, boot: BootId) -> Result<Option<bool>, HostError> {
     let clean = match before {
         Some(answer) if answer.boot == boot => answer.clean,
         // The marker must tell of the boot that we saw last: an older one proves nothing.
-        Some(answer) => Some(marker.is_some_and(|marker| marker.boot == answer.boot)),
+        Some(answer) => {
+            let marker = marker.filter(|marker| marker.boot == answer.boot);
+            let reason = marker.map(|marker| marker.reason);
+            let others = match reason {
+                Some(StopReason::AgentReboot | StopReason::SystemShutdown) => Witnesses::default(),
+                Some(StopReason::UserStop) | None => ask(answer.boot),
+            };
+            tracing::info!(marker = ?reason, journal = ?others.journal, logins = ?others.logins, "the stop before this boot");
+            Some(judge(reason, others))
+        }
         None => marker.map(|_| true),
     };
     write_durably(
@@ -182,6 +242,45 @@ mod tests {
         write(root.path(), boot(1), StopReason::UserStop).unwrap();
         consume(root.path(), boot(1)).unwrap();
         assert_eq!(consume(root.path(), boot(2)).unwrap(), Some(false));
+    }
+
+    #[test]
+    fn others_are_asked_where_the_marker_leaves_a_doubt() {
+        use Said::{Clean, Nothing, Unclean};
+        let stopped_with = |reason: Option<StopReason>, journal, logins| {
+            let root = tempfile::tempdir().unwrap();
+            consume(root.path(), boot(1)).unwrap();
+            if let Some(reason) = reason {
+                write(root.path(), boot(1), reason).unwrap();
+            }
+            let ask = |before| {
+                assert_eq!(before, boot(1));
+                Witnesses { journal, logins }
+            };
+            let clean = consume_with(root.path(), boot(2), ask).unwrap();
+            let again = consume_with(root.path(), boot(2), |_| panic!("asked once a boot"));
+            assert_eq!(again.unwrap(), clean);
+            clean.unwrap()
+        };
+        // A person stopped the agent; later the host died, or not.
+        assert!(!stopped_with(Some(StopReason::UserStop), Unclean, Nothing));
+        assert!(!stopped_with(Some(StopReason::UserStop), Nothing, Unclean));
+        assert!(stopped_with(Some(StopReason::UserStop), Clean, Unclean));
+        assert!(stopped_with(Some(StopReason::UserStop), Nothing, Nothing));
+        // The agent died; later the host was shut down in good order, or not.
+        assert!(stopped_with(None, Clean, Nothing));
+        assert!(!stopped_with(None, Clean, Unclean));
+        assert!(
+            !stopped_with(None, Nothing, Clean),
+            "it may die on the way down"
+        );
+        assert!(!stopped_with(None, Nothing, Nothing));
+        // Nobody needs to be asked.
+        assert!(stopped_with(
+            Some(StopReason::AgentReboot),
+            Unclean,
+            Unclean
+        ));
     }
 
     #[test]

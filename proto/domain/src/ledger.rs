@@ -140,4 +140,6 @@ pub enum NotSwitchedWhy {
     Suspended,
     /// The desired state changed in between.
     Superseded,
+    /// Another installer held the package database: nothing was touched.
+    Busy,
 }

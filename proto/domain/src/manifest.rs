@@ -57,6 +57,28 @@ pub struct Artefact {
 pub enum Installer {
     /// A tar archive unpacked into a slot of its own; one switch makes it current.
     Bundle,
+    /// A tar archive that holds a Debian package as [`DEB`], installed by dpkg. The slots are the
+    /// vault: the package before it lies complete beside it.
+    Deb,
+    /// The same with an RPM package as [`RPM`], installed by rpm.
+    Rpm,
+}
+
+/// Name of the one file in the bundle of [`Installer::Deb`].
+pub const DEB: &str = "package.deb";
+/// Name of the one file in the bundle of [`Installer::Rpm`].
+pub const RPM: &str = "package.rpm";
+
+impl Installer {
+    /// The file that the system's own installer is given; `None` where the tree itself is the release.
+    #[must_use]
+    pub fn package_file(self) -> Option<&'static str> {
+        match self {
+            Self::Bundle => None,
+            Self::Deb => Some(DEB),
+            Self::Rpm => Some(RPM),
+        }
+    }
 }
 
 /// How a host goes back from a release.

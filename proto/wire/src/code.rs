@@ -53,7 +53,7 @@ coded!(ledger::RevertWhy = RevertWhy:
     BadBoots CrashLoop ProbesFailed NetworkLost Ordered Rescue);
 coded!(ledger::FailWhy = FailWhy: Install Disk);
 coded!(ledger::NotSwitchedWhy = NotSwitchedWhy:
-    NoBegun BeginRefused Restarted Suspended Superseded);
+    NoBegun BeginRefused Restarted Suspended Superseded Busy);
 coded!(PrepareError = PrepareError: Download Digest Disk);
 coded!(RefuseWhy = RefuseWhy:
     Signature Manifest Bundle Platform SecurityFloor Expired Barred UnknownHistory LocalPolicy);

@@ -13,7 +13,7 @@ pub use labels::Labels;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use ringward_domain::host::{Arch, HostState, Os};
-use ringward_domain::manifest::Probe;
+use ringward_domain::manifest::{Installer, Probe};
 use ringward_domain::{Millis, PackageName, RingName, Version};
 use ringward_wire::report::MemberKind;
 use std::path::PathBuf;
@@ -315,6 +315,9 @@ pub struct Sign {
     #[arg(long = "bundle", short, value_name = "[OS[/ARCH]=]PATH", value_parser = bundle)]
     #[arg(required_unless_present_any = ["file", "add"])]
     pub bundles: Vec<(Os, Option<Arch>, PathBuf)>,
+    /// How hosts install it: bundle, or deb or rpm where each --bundle names a package file
+    #[arg(long, default_value = "bundle", value_parser = installer, conflicts_with = "file")]
+    pub installer: Installer,
     /// The release needs a boot to take effect
     #[arg(long)]
     pub boot: bool,
@@ -519,6 +522,15 @@ fn os(text: &str) -> Result<Os, String> {
         "linux" => Ok(Os::Linux),
         "windows" => Ok(Os::Windows),
         _ => Err("the system is linux or windows".to_owned()),
+    }
+}
+
+fn installer(text: &str) -> Result<Installer, String> {
+    match text {
+        "bundle" => Ok(Installer::Bundle),
+        "deb" => Ok(Installer::Deb),
+        "rpm" => Ok(Installer::Rpm),
+        _ => Err("use bundle, deb or rpm".to_owned()),
     }
 }
 

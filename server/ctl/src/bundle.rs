@@ -32,17 +32,39 @@ pub struct Bundle {
 pub fn pack(source: &Path, out: &Path) -> Result<Bundle, Error> {
     let reading = Error::file("reading", source);
     let meta = std::fs::metadata(source).map_err(&reading)?;
+    write(out, |file| match meta.is_dir() {
+        true => archive(source, file),
+        false => File::open(source)
+            .and_then(|mut tar| io::copy(&mut tar, file))
+            .map(|_| ())
+            .map_err(&reading),
+    })
+}
+
+/// Packs a package of the system's own format as the bundle's only file, under this name.
+///
+/// # Errors
+/// Anything but a file, and whatever the disk reports.
+pub fn pack_package(source: &Path, name: &str, out: &Path) -> Result<Bundle, Error> {
+    let reading = Error::file("reading", source);
+    if !std::fs::metadata(source).map_err(&reading)?.is_file() {
+        return Err(Error::usage(
+            format!("{} is no file", source.display()),
+            "name the package file itself, one for each architecture",
+        ));
+    }
+    write(out, |file| {
+        let mut tar = Builder::new(file);
+        append(&mut tar, source, Path::new(name)).map_err(&reading)?;
+        tar.finish().map_err(&reading)
+    })
+}
+
+fn write(out: &Path, fill: impl FnOnce(&mut Hashed) -> Result<(), Error>) -> Result<Bundle, Error> {
     let made = out.join(format!(".bundle-{}.tmp", std::process::id()));
     let writing = Error::file("writing", &made);
     let mut file = Hashed::new(File::create(&made).map_err(&writing)?);
-    let packed = if meta.is_dir() {
-        archive(source, &mut file)
-    } else {
-        File::open(source)
-            .and_then(|mut tar| io::copy(&mut tar, &mut file))
-            .map(|_| ())
-            .map_err(&reading)
-    };
+    let packed = fill(&mut file);
     let finished = packed.and_then(|()| finish(file, &made, out));
     if finished.is_err() {
         // Best effort: what matters is the error already at hand.

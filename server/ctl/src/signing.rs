@@ -38,8 +38,15 @@ pub struct ReleaseSpec {
     /// What must hold on a host for its soak to count; at most 16.
     #[serde(default)]
     pub probes: Vec<Probe>,
+    /// How it is installed; for deb and rpm each bundle's path names the package file.
+    #[serde(default = "bundle_installer")]
+    pub installer: Installer,
     /// The package's files, for each kind of host; 1-16.
     pub bundles: Vec<BundleSpec>,
+}
+
+fn bundle_installer() -> Installer {
+    Installer::Bundle
 }
 
 /// The package's files for one kind of host.
@@ -86,7 +93,10 @@ impl ReleaseSpec {
         let mut bundles = Vec::new();
         let mut artefacts = Vec::new();
         for spec in &self.bundles {
-            let bundle = bundle::pack(&spec.path, out)?;
+            let bundle = match self.installer.package_file() {
+                None => bundle::pack(&spec.path, out)?,
+                Some(name) => bundle::pack_package(&spec.path, name, out)?,
+            };
             artefacts.push(Artefact {
                 os: spec.os,
                 arch: spec.arch,
@@ -102,8 +112,11 @@ impl ReleaseSpec {
             security_floor: self.security_floor.clone(),
             expires_unix_s: self.expires_unix_s,
             artefacts,
-            installer: Installer::Bundle,
-            revert_class: RevertClass::Atomic,
+            installer: self.installer,
+            revert_class: match self.installer {
+                Installer::Bundle => RevertClass::Atomic,
+                Installer::Deb | Installer::Rpm => RevertClass::Staged,
+            },
             boot: self.boot,
             probes: self.probes.clone(),
         };
@@ -139,6 +152,12 @@ impl ReleaseSpec {
         }
         if self.probes.len() > ITEMS_MAX {
             return refuse("a release has at most 16 probes", "leave some out");
+        }
+        if self.installer != Installer::Bundle && self.bundles.iter().any(|b| b.os != Os::Linux) {
+            return refuse(
+                "deb and rpm packages are for Linux hosts",
+                "name another installer for the other systems, in a release of its own",
+            );
         }
         let floor = self.security_floor.as_ref();
         if floor.is_some_and(|floor| *floor > self.version) {

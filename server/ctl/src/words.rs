@@ -195,6 +195,7 @@ pub fn not_switched(why: NotSwitchedWhy) -> &'static str {
         NotSwitchedWhy::Restarted => "agent or host restarted in between",
         NotSwitchedWhy::Suspended => "the host suspended in between",
         NotSwitchedWhy::Superseded => "the desired state changed in between",
+        NotSwitchedWhy::Busy => "another installer was at work",
     }
 }
 

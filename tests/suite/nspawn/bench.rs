@@ -3,6 +3,7 @@
 use crate::machine::Machine;
 use crate::scenes;
 use anyhow::{Context, Result};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Start-up is over and the first heartbeats are gone.
@@ -115,6 +116,54 @@ pub fn run(machine: &mut Machine, seconds: u64) -> Result<()> {
         .map(|(one, other)| one / other)
         .collect();
     print_row("ratio", &ratios);
+    shares(machine, &SUBJECTS[0])
+}
+
+/// What the agent's PSS is made of, so that the next thing to shrink is known.
+fn shares(machine: &Machine, subject: &Subject) -> Result<()> {
+    let smaps = machine.say(&format!(
+        "cat /proc/$(systemctl show -P MainPID {})/smaps",
+        subject.unit
+    ))?;
+    let mut shares: BTreeMap<String, (u64, u64)> = BTreeMap::new();
+    let mut mapping = String::new();
+    for line in smaps.lines() {
+        let mut words = line.split_whitespace();
+        let first = words.next().unwrap_or_default();
+        let value = || {
+            line.split_whitespace()
+                .nth(1)
+                .and_then(|kib| kib.parse().ok())
+        };
+        match first {
+            "Pss:" => shares.entry(mapping.clone()).or_default().0 += value().unwrap_or(0),
+            "Private_Dirty:" => {
+                shares.entry(mapping.clone()).or_default().1 += value().unwrap_or(0)
+            }
+            range if range.contains('-') && !range.ends_with(':') => {
+                let rights = words.next().unwrap_or_default().to_owned();
+                let name = words.nth(3).unwrap_or("anonymous").to_owned();
+                let file = name.rsplit('/').next().unwrap_or_default();
+                mapping = match file.strip_suffix(']') {
+                    Some(_) => file.to_owned(),
+                    None => format!("{file} {rights}"),
+                };
+            }
+            _ => {}
+        }
+    }
+    println!(
+        "\nPSS of {} by mapping, KiB (of it written to):",
+        subject.name
+    );
+    let mut rows: Vec<_> = shares
+        .into_iter()
+        .filter(|(_, (pss, _))| *pss > 0)
+        .collect();
+    rows.sort_by_key(|(_, (pss, _))| std::cmp::Reverse(*pss));
+    for (name, (pss, dirty)) in rows {
+        println!("  {pss:6} ({dirty}) {name}");
+    }
     Ok(())
 }
 

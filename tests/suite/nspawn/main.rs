@@ -5,6 +5,7 @@ mod bench;
 mod machine;
 mod quarantine;
 mod scenes;
+mod staged;
 
 use anyhow::Result;
 use clap::Parser;
@@ -66,6 +67,7 @@ fn run(options: &Options) -> Result<usize> {
         machine.power_cut()?;
         return Ok(0);
     }
+    std::fs::write(machine.root().join("srv/rings.toml"), scenes::RINGS)?;
     machine.add_package("rpm")?;
     let begun = Instant::now();
     let seconds = machine.boot()?;

@@ -1,7 +1,7 @@
 //! The scenes, in the order in which they are played.
 
 use crate::machine::Machine;
-use crate::quarantine;
+use crate::{quarantine, staged};
 use anyhow::{Context, Result, bail, ensure};
 use ringward_suite::trial;
 use std::time::{Duration, Instant};
@@ -17,6 +17,11 @@ pub const ALL: &[(&str, Scene)] = &[
     ("an upgrade is no crash", upgrade),
     ("a clean reboot is clean", clean_reboot),
     ("a power cut is unclean", power_cut),
+    ("a deb is a release", staged::a_deb_is_a_release),
+    (
+        "the guard takes a deb back",
+        staged::the_guard_takes_it_back,
+    ),
     ("the guard goes back on the third boot", guard),
     ("rescue reads the host", rescue),
     (
@@ -33,6 +38,9 @@ pub const ENROLLED: usize = 2;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// From the third restart to the signal.
 const NAMED_WITHIN: Duration = Duration::from_secs(15);
+/// Seconds where a fleet has minutes and hours; a bench takes the defaults.
+pub const RINGS: &str = "soak_s = 2\nheartbeat_s = 2\nsilence_s = 120\nsilence_reboot_s = 120\n\
+    restart_grace_s = 10\nattribution_s = 600\nverify_boot = false\n[[ring]]\nname = \"all\"\n";
 const STATE: &str = "var/lib/ringward-agent";
 
 fn install(machine: &mut Machine) -> Result<String> {
@@ -71,7 +79,9 @@ fn install(machine: &mut Machine) -> Result<String> {
 
 fn enrol(machine: &mut Machine) -> Result<String> {
     machine.say(
-        "ringward-server init --data /srv/server --agent-address 127.0.0.1:7443 --admin-address 127.0.0.1:7444 \
+        "ringwardctl keys init --dir /srv/keys \
+         && ringward-server init --data /srv/server --agent-address 127.0.0.1:7443 --admin-address 127.0.0.1:7444 \
+            $(test ! -e /srv/rings.toml || echo --rings /srv/rings.toml) --release-root /srv/keys/release-root.json \
          && systemd-run --quiet --unit=test-server ringward-server run --data /srv/server",
     )?;
     machine.wait_for("a token", PATIENCE, |machine| {

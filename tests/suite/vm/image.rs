@@ -51,13 +51,18 @@ pub fn run(command: &mut Command) -> Result<()> {
 struct Layers(PathBuf);
 
 impl Layers {
-    fn mount(base: &Path, work: &Path) -> Result<Self> {
+    /// Over `lower`, the topmost first.
+    fn mount(lower: &[&Path], work: &Path) -> Result<Self> {
+        let lower: Vec<String> = lower
+            .iter()
+            .map(|path| path.display().to_string())
+            .collect();
         for folder in ["upper", "layer", "root"] {
             std::fs::create_dir_all(work.join(folder))?;
         }
         let options = format!(
             "lowerdir={},upperdir={},workdir={}",
-            base.display(),
+            lower.join(":"),
             work.join("upper").display(),
             work.join("layer").display()
         );
@@ -141,6 +146,41 @@ fn starting(folder: &Path, prefix: &str) -> Result<PathBuf> {
         .with_context(|| format!("{} holds no {prefix}*", folder.display()))
 }
 
+fn emptied(work: &Path) -> Result<()> {
+    if work.exists() {
+        // Mounted over where a run was killed.
+        let _ = run(Command::new("umount").arg("-q").arg(work.join("root")));
+        std::fs::remove_dir_all(work).with_context(|| format!("emptying {}", work.display()))?;
+    }
+    Ok(())
+}
+
+/// The layer with the agent's package installed, made once for all scenes and for later runs with the
+/// same package: making an initramfs takes as long as a boot. The initramfs of before lies beside it.
+fn installed(options: &Options) -> Result<PathBuf> {
+    let work = options.work.join("installed");
+    let package = starting(&options.packages, "ringward-agent_")?;
+    let about = std::fs::metadata(&package)?;
+    let stamp = format!("{} {:?}", about.len(), about.modified()?);
+    if std::fs::read_to_string(work.join("stamp")).is_ok_and(|known| known == stamp) {
+        return Ok(work);
+    }
+    emptied(&work)?;
+    let layers = Layers::mount(&[&options.base], &work)?;
+    let root = &layers.0;
+    set_up(root, false)?;
+    let initrd = starting(&root.join("boot"), "initrd.img-")?;
+    std::fs::copy(initrd, work.join("initrd.before"))?;
+    std::fs::copy(&package, root.join("srv/agent.deb"))?;
+    inside(
+        root,
+        "dpkg -i /srv/agent.deb && rm /srv/agent.deb && systemctl -q enable systemd-networkd control@ttyS1 endpoint-shield",
+    )?;
+    drop(layers);
+    std::fs::write(work.join("stamp"), stamp)?;
+    Ok(work)
+}
+
 /// Makes the disk; `prepare` gets the system's root before it is written.
 pub fn make(
     options: &Options,
@@ -148,13 +188,10 @@ pub fn make(
     var_apart: bool,
     prepare: impl FnOnce(&Path) -> Result<()>,
 ) -> Result<Image> {
+    let installed = installed(options)?;
     let work = options.work.join(name);
-    if work.exists() {
-        // Mounted over where a run was killed.
-        let _ = run(Command::new("umount").arg("-q").arg(work.join("root")));
-        std::fs::remove_dir_all(&work).with_context(|| format!("emptying {}", work.display()))?;
-    }
-    let layers = Layers::mount(&options.base, &work)?;
+    emptied(&work)?;
+    let layers = Layers::mount(&[&installed.join("upper"), &options.base], &work)?;
     let root = &layers.0;
     set_up(root, var_apart)?;
     let boot = root.join("boot");
@@ -166,13 +203,7 @@ pub fn make(
         initrd_before: work.join("initrd.before"),
     };
     std::fs::copy(starting(&boot, "vmlinuz-")?, &image.kernel)?;
-    std::fs::copy(starting(&boot, "initrd.img-")?, &image.initrd_before)?;
-    let package = starting(&options.packages, "ringward-agent_")?;
-    std::fs::copy(&package, root.join("srv/agent.deb"))?;
-    inside(
-        root,
-        "dpkg -i /srv/agent.deb && rm /srv/agent.deb && systemctl -q enable systemd-networkd control@ttyS1 endpoint-shield",
-    )?;
+    std::fs::copy(installed.join("initrd.before"), &image.initrd_before)?;
     std::fs::copy(starting(&boot, "initrd.img-")?, &image.initrd)?;
     prepare(root)?;
     if let Some(var) = &image.var {

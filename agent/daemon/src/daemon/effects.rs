@@ -168,6 +168,10 @@ impl<H: Host> Agent<H> {
         let before = self.slots.running(package).ok().flatten();
         let outcome = match self.slots.switch(package, to) {
             Err(error) => Err(switch_failure(&error)),
+            Ok(()) if self.is_staged(package, &to.release) => {
+                self.install(package, Some(before));
+                return Flow::Go;
+            }
             Ok(()) => match self.host.activate(package) {
                 Ok(()) => Ok(()),
                 Err(HostError::PowerLost) => return Flow::PowerLost,
@@ -183,7 +187,11 @@ impl<H: Host> Agent<H> {
         Flow::Go
     }
 
-    fn put_back(&self, package: &PackageName, before: Option<ringward_domain::ReleaseDigest>) {
+    pub(super) fn put_back(
+        &self,
+        package: &PackageName,
+        before: Option<ringward_domain::ReleaseDigest>,
+    ) {
         let ledger = self.machine.ledger();
         let from = ledger
             .attempt
@@ -206,6 +214,10 @@ impl<H: Host> Agent<H> {
             .revert(package, to)
             .map_err(|error| switch_failure(&error));
         if outcome.is_ok() {
+            if self.was_staged(package) {
+                self.install(package, None);
+                return Flow::Go;
+            }
             match self.host.activate(package) {
                 Ok(()) => {}
                 Err(HostError::PowerLost) => return Flow::PowerLost,

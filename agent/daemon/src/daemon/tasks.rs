@@ -1,6 +1,6 @@
 //! What takes time runs beside the loop and brings its result back as a happening.
 
-use super::{Agent, TaskResult};
+use super::{Agent, TaskResult, installs};
 use crate::enroll;
 use crate::identity::{self, Identity};
 use crate::link::chain;
@@ -90,8 +90,12 @@ impl<H: Host> Agent<H> {
             kind,
         };
         let (tell, number) = (self.tell.clone(), self.preparation);
+        let host = Arc::clone(&self.host);
         let task = tokio::spawn(async move {
-            let outcome = workshop.prepare(&order).await;
+            let outcome = match workshop.prepare(&order).await {
+                Ok(manifest) => installs::keep_before(&*host, &order, manifest).await,
+                Err(error) => Err(error),
+            };
             let (package, version) = (&order.package, &order.version);
             match &outcome {
                 Ok(_) => tracing::info!(%package, %version, "ready to switch"),

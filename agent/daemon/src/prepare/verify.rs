@@ -164,6 +164,10 @@ fn check_manifest(manifest: &Manifest, wanted: &Wanted) -> Result<(), Refused> {
         (Installer::Bundle, RevertClass::Staged | RevertClass::Irreversible) => {
             return bad("a bundle goes back by one switch: its revert class is atomic");
         }
+        (Installer::Deb | Installer::Rpm, RevertClass::Staged) => {}
+        (Installer::Deb | Installer::Rpm, RevertClass::Atomic | RevertClass::Irreversible) => {
+            return bad("a deb or rpm goes back from the vault: its revert class is staged");
+        }
     }
     let expired = manifest
         .expires_unix_s

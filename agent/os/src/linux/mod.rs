@@ -9,9 +9,11 @@ mod gateway;
 mod isolation;
 pub mod memory;
 mod notify;
+pub mod packages;
 pub mod places;
 mod setup;
 mod stop;
+mod stop_witness;
 mod timer;
 
 pub use LinuxHost as Machine;
@@ -20,12 +22,12 @@ pub use setup::{SetUpError, purge, set_up, start};
 pub use stop::{log_writer, stop_requested, under_service_manager};
 
 use crate::collect::Place;
-use crate::host::{Host, HostError, HostEvent, StopReason};
+use crate::host::{Host, HostError, HostEvent, InstallError, StopReason};
 use crate::isolation::{IsolationError, Plan};
 use crate::{marker, probe};
 use isolation::Isolation;
 use ringward_domain::host::{Facts, GuardTier};
-use ringward_domain::manifest::Probe;
+use ringward_domain::manifest::{Installer, Probe};
 use ringward_domain::{BootId, Millis, PackageName, Timestamp};
 use rustix::time::{ClockId, clock_gettime};
 use std::collections::BTreeSet;
@@ -93,7 +95,9 @@ impl LinuxHost {
     /// The kernel's boot id cannot be read, or the state folder cannot be written.
     pub fn open(root: &Path) -> Result<Self, HostError> {
         let boot = boot_id(Path::new("/proc/sys/kernel/random/boot_id"))?;
-        let last_stop_clean = marker::consume(root, boot)?;
+        let up = Duration::from_millis(boottime().0);
+        let ask = |before| stop_witness::ask(before, up);
+        let last_stop_clean = marker::consume_with(root, boot, ask)?;
         let boot_before = marker::boot_before(root);
         Ok(Self {
             root: root.to_owned(),
@@ -260,6 +264,18 @@ impl Host for LinuxHost {
     fn activate(&self, _package: &PackageName) -> Result<(), HostError> {
         // A bundle is files behind one link; whoever uses them follows the link.
         Ok(())
+    }
+
+    async fn install(&self, package: &PackageName) -> Result<(), InstallError> {
+        packages::install(&self.root, package).await
+    }
+
+    async fn keep_before(
+        &self,
+        package: &PackageName,
+        installer: Installer,
+    ) -> Result<(), InstallError> {
+        packages::keep(&self.root, package, installer).await
     }
 
     async fn probe(&self, wanted: &Probe) -> Result<(), String> {

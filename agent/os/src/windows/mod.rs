@@ -8,6 +8,7 @@ mod facts;
 pub mod folders;
 mod log;
 mod notify;
+pub mod packages;
 pub mod places;
 mod power;
 mod safe_boot;

@@ -75,7 +75,14 @@ fn fail_why() -> BoxedStrategy<FailWhy> {
 }
 fn not_switched_why() -> BoxedStrategy<NotSwitchedWhy> {
     use NotSwitchedWhy::*;
-    pick(&[NoBegun, BeginRefused, Restarted, Suspended, Superseded])
+    pick(&[
+        NoBegun,
+        BeginRefused,
+        Restarted,
+        Suspended,
+        Superseded,
+        Busy,
+    ])
 }
 fn refuse_why() -> BoxedStrategy<RefuseWhy> {
     use RefuseWhy::*;

@@ -71,6 +71,7 @@ fn spec(args: &Sign) -> Result<ReleaseSpec, Error> {
             expires_unix_s: None,
             boot: BootNeed::None,
             probes: Vec::new(),
+            installer: args.installer,
             bundles: args
                 .bundles
                 .iter()

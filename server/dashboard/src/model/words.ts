@@ -92,6 +92,7 @@ export const notSwitchedWhy = named<NotSwitchedWhy>(
     [NotSwitchedWhy.RESTARTED]: "it restarted in between",
     [NotSwitchedWhy.SUSPENDED]: "it slept in between",
     [NotSwitchedWhy.SUPERSEDED]: "what it should be changed in between",
+    [NotSwitchedWhy.BUSY]: "another installer was at work",
   },
   "reason",
 );

@@ -121,7 +121,7 @@ const HARMLESS: &[&str] = &[
 /// Whether a line begins a report.
 #[must_use]
 pub fn lead(line: &Line<'_>) -> Option<Lead> {
-    if line.caller == Caller::Foreign || line.text.len() < 4 {
+    if line.caller == Caller::Foreign || line.text.len() < 4 || is_of_program(line.text) {
         return None;
     }
     let text = line.text;
@@ -134,12 +134,29 @@ pub fn lead(line: &Line<'_>) -> Option<Lead> {
     Some(found)
 }
 
+/// `systemd[1]: Starting ...`: programs that write into the kernel's log.
+fn is_of_program(text: &str) -> bool {
+    let Some((head, _)) = text.split_once("]: ") else {
+        return false;
+    };
+    head.split_once('[').is_some_and(|(program, pid)| {
+        let named = |b: u8| b.is_ascii_alphanumeric() || b"-_.@/()".contains(&b);
+        !program.is_empty()
+            && program.len() <= 32
+            && program.bytes().all(named)
+            && !pid.is_empty()
+            && pid.bytes().all(|b| b.is_ascii_digit())
+    })
+}
+
 /// `BUG:`, `WARNING:`, `INFO:`.
 fn tagged(line: &Line<'_>) -> Option<Lead> {
     let text = line.text;
     let by_kernel = !matches!(line.caller, Caller::Bare | Caller::Foreign);
     if let Some(at) = text.find("BUG:")
         && !text[..at].ends_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
+        // Arm's word for the trap of a `BUG()` that was told in the line before.
+        && !text[..at].ends_with("Oops - ")
     {
         // The text behind it may be torn off. Without a prefix it may be anybody's prose, so it has
         // to begin the line or be a message we know.

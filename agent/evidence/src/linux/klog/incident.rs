@@ -131,7 +131,10 @@ impl KernelLog {
     pub fn push(&mut self, raw: &[u8]) {
         let cut = &raw[..raw.len().min(ROW_BYTES_MAX)];
         let decoded = String::from_utf8_lossy(cut);
-        self.push_line(&line::parse(&decoded));
+        match decoded.contains('\u{1b}') {
+            true => self.push_line(&line::parse(&text::without_colour(&decoded))),
+            false => self.push_line(&line::parse(&decoded)),
+        }
     }
 
     /// Reads one line whose prefix is already split off (journal entries).

@@ -37,6 +37,9 @@ pub fn parse(raw: &str) -> Line<'_> {
         return line;
     }
     let start = skip_noise(raw);
+    if let Some(line) = rfc5424(start).or_else(|| viewed(start)) {
+        return line;
+    }
     if let Some(line) = stamped(start) {
         return line;
     }
@@ -67,7 +70,12 @@ fn kmsg_record(raw: &str) -> Option<Line<'_>> {
         return None;
     }
     let mut fields = head.split(',');
-    fields.next()?.parse::<u32>().ok()?;
+    let mut first = fields.next()?;
+    if first.contains('.') {
+        // The extended network console says which kernel speaks.
+        first = fields.next()?;
+    }
+    first.parse::<u32>().ok()?;
     fields.next()?.parse::<u64>().ok()?;
     let monotonic_us = fields.next()?.parse::<u64>().ok()?;
     fields.next()?;
@@ -111,15 +119,112 @@ fn stamped(raw: &str) -> Option<Line<'_>> {
     let (inside, after) = rest.strip_prefix('[')?.split_once(']')?;
     let monotonic_us = match seconds(inside) {
         Some(us) => Some(us),
-        None if is_wall_clock(inside) => None,
+        None if is_wall_clock(inside) || is_relative(inside) => None,
         None => return None,
     };
     let (caller, after) = bracketed_caller(after);
+    let text = after.strip_prefix(' ').unwrap_or(after);
+    // `journalctl -o short-monotonic` names host and program behind its stamp.
+    let (caller, text) = match named(text) {
+        Some((Said::Kernel, rest)) => (caller, rest),
+        Some((Said::Program, rest)) => (Caller::Foreign, rest),
+        None => (caller, text),
+    };
     Some(Line {
         caller,
         monotonic_us,
-        text: after.strip_prefix(' ').unwrap_or(after),
+        text,
     })
+}
+
+/// Whose words a log daemon passes on.
+enum Said {
+    Kernel,
+    Program,
+}
+
+/// `host kernel: text`, `host program[12]: text`.
+fn named(text: &str) -> Option<(Said, &str)> {
+    let (head, rest) = text.split_once(": ")?;
+    let (host, ident) = head.split_once(' ')?;
+    let plausible = |word: &str| {
+        !word.is_empty()
+            && word.len() <= 64
+            && word
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"-_.@/:\\".contains(&b))
+    };
+    if !plausible(host) {
+        return None;
+    }
+    match ident
+        .strip_suffix(']')
+        .and_then(|word| word.split_once('['))
+    {
+        None if ident == "kernel" => Some((Said::Kernel, rest)),
+        Some((program, pid)) if plausible(program) && pid.parse::<u32>().is_ok() => {
+            Some((Said::Program, rest))
+        }
+        _ => None,
+    }
+}
+
+/// `<2>1 2026-11-23T05:33:11.5Z host kernel - - - text`
+fn rfc5424(raw: &str) -> Option<Line<'_>> {
+    let rest = level(raw)?.strip_prefix("1 ")?;
+    let mut fields = rest.splitn(6, ' ');
+    let (stamp, _host) = (fields.next()?, fields.next()?);
+    let (program, _process, _kind) = (fields.next()?, fields.next()?, fields.next()?);
+    if !is_iso(stamp) {
+        return None;
+    }
+    let data = fields.next()?;
+    let text = match data.strip_prefix("- ") {
+        Some(text) => text,
+        None => data.strip_prefix('[')?.split_once("] ")?.1,
+    };
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    Some(by(program, text))
+}
+
+/// Stamps that viewers of the journal and of the kernel's buffer put first: `dmesg --time-format iso`,
+/// `journalctl -o short-full` and `-o short-unix`.
+fn viewed(raw: &str) -> Option<Line<'_>> {
+    let (first, rest) = raw.split_once(' ')?;
+    if is_iso(first) && first.as_bytes().get(19) == Some(&b',') {
+        return Some(by("kernel", rest));
+    }
+    let rest = match first {
+        day if DAYS.contains(&day) => {
+            let (date, rest) = rest.split_once(' ')?;
+            let (clock, rest) = rest.split_once(' ')?;
+            let dated = date.len() == 10 && date.as_bytes()[4] == b'-';
+            if !dated || clock.as_bytes().get(2) != Some(&b':') {
+                return None;
+            }
+            // The time zone's name.
+            rest.split_once(' ')?.1
+        }
+        unix if unix.len() >= 12 && seconds(unix).is_some() => rest,
+        _ => return None,
+    };
+    match named(rest)? {
+        (Said::Kernel, text) => Some(by("kernel", text)),
+        (Said::Program, text) => Some(by("", text)),
+    }
+}
+
+/// A line of this program, as a log daemon passes it on.
+fn by<'a>(program: &str, text: &'a str) -> Line<'a> {
+    let plain = |caller| Line {
+        caller,
+        monotonic_us: None,
+        text,
+    };
+    match program == "kernel" || program.starts_with("kernel[") {
+        true => stamped(text).unwrap_or_else(|| plain(Caller::Kernel)),
+        false => plain(Caller::Foreign),
+    }
 }
 
 fn bracketed_caller(after: &str) -> (Caller, &str) {
@@ -158,6 +263,9 @@ fn seconds(inside: &str) -> Option<u64> {
     if fraction.is_empty() || fraction.len() > 9 || !fraction.bytes().all(|b| b.is_ascii_digit()) {
         return None;
     }
+    if whole.starts_with('+') {
+        return None;
+    }
     let whole: u64 = whole.parse().ok()?;
     let digits: String = fraction.chars().chain("000000".chars()).take(6).collect();
     whole
@@ -165,8 +273,26 @@ fn seconds(inside: &str) -> Option<u64> {
         .checked_add(digits.parse().ok()?)
 }
 
+const DAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
+const MONTHS: [&str; 12] = [
+    "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+];
+
+fn is_iso(stamp: &str) -> bool {
+    stamp.len() >= 19 && stamp.as_bytes()[10] == b'T' && stamp.as_bytes()[13] == b':'
+}
+
+/// `dmesg --reltime`: `+0.000123` since the line before, `Nov23 05:10` where a minute begins.
+fn is_relative(inside: &str) -> bool {
+    let inside = inside.trim();
+    if let Some(since) = inside.strip_prefix('+') {
+        return seconds(since).is_some();
+    }
+    let month = inside.get(..3).is_some_and(|name| MONTHS.contains(&name));
+    month && inside.len() <= 12 && inside.bytes().filter(|&b| b == b':').count() == 1
+}
+
 fn is_wall_clock(inside: &str) -> bool {
-    const DAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
     inside.len() <= 40
         && inside.get(..3).is_some_and(|day| DAYS.contains(&day))
         && inside.bytes().filter(|&b| b == b':').count() == 2
@@ -182,30 +308,16 @@ fn syslog(raw: &str) -> Option<Line<'_>> {
         return None;
     }
     let ident = head.rsplit(' ').next()?;
-    if ident != "kernel" && !ident.starts_with("kernel[") {
-        return Some(Line {
-            caller: Caller::Foreign,
-            monotonic_us: None,
-            text: rest,
-        });
-    }
-    Some(stamped(rest).unwrap_or(Line {
-        caller: Caller::Kernel,
-        monotonic_us: None,
-        text: rest,
-    }))
+    Some(by(ident, rest))
 }
 
 /// `Nov 23 05:33:11` or `2026-11-23T05:33:11` at the start.
 fn is_syslog_stamp(raw: &str) -> bool {
-    const MONTHS: [&str; 12] = [
-        "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
-    ];
     let mut words = raw.split_ascii_whitespace();
     let Some(first) = words.next() else {
         return false;
     };
-    if first.len() >= 19 && first.as_bytes()[10] == b'T' && first.as_bytes()[13] == b':' {
+    if is_iso(first) {
         return true;
     }
     MONTHS.contains(&first)
@@ -292,6 +404,21 @@ mod tests {
                 "BUG: hi",
             ),
             ("[Mon Nov 23 05:10:51 2026] hi", Caller::Kernel, None, "hi"),
+            ("[Nov23 05:10] hi", Caller::Kernel, None, "hi"),
+            ("[  +0.000123] hi", Caller::Kernel, None, "hi"),
+            (
+                "[   41.5] h-1 systemd[1]: BUG: hi",
+                Caller::Foreign,
+                Some(41_500_000),
+                "BUG: hi",
+            ),
+            (
+                "<30>1 2026-11-23T05:33:11Z h app 12 - - BUG: hi",
+                Caller::Foreign,
+                None,
+                "BUG: hi",
+            ),
+            ("6.1.0-9,4,7,99,-;hello", Caller::Kernel, Some(99), "hello"),
             ("plain text", Caller::Bare, None, "plain text"),
             (
                 "executing program 1:[  2.5] BUG",
