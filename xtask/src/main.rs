@@ -1,6 +1,7 @@
 //! Every developer verb of Ringward: `cargo xtask --help`.
 
 mod bench_agent;
+mod bench_evidence;
 mod build;
 mod check_deps;
 mod ci;
@@ -19,6 +20,7 @@ mod threats;
 mod vm_test;
 mod web_test;
 mod windows;
+mod wine;
 
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
@@ -57,8 +59,8 @@ enum Verb {
     VmTest(vm_test::Args),
     /// Build agent and guard for Windows, with rustup's target or Debian's compiler
     WindowsBuild(windows::Args),
-    /// Run the tests of the Windows side under Wine
-    WindowsTest,
+    /// Run the tests of the Windows side under Wine, and an agent from its MSI on with a real server
+    WindowsTest(windows::TestArgs),
     /// Quarantine hosts between network namespaces, with real agents, server and packets (root)
     NetnsTest(netns_test::Args),
     /// Simulate rollouts over fleets of any size on the server's own machine (`-- --help`)
@@ -88,6 +90,8 @@ enum Verb {
 enum Bench {
     /// An idle agent beside zabbix_agentd, in a container (root)
     Agent(bench_agent::Args),
+    /// Event logs and kernel dumps: CPU time and peak memory
+    Evidence,
     /// The dashboard over 100,000 hosts, in the system's Chromium
     Dashboard(web_test::FiguresArgs),
 }
@@ -102,7 +106,7 @@ fn main() -> ExitCode {
         Verb::NspawnTest(args) => nspawn_test::run(&args),
         Verb::VmTest(args) => vm_test::run(&args),
         Verb::WindowsBuild(args) => windows::run_build(&args),
-        Verb::WindowsTest => windows::run_test(),
+        Verb::WindowsTest(args) => windows::run_test(&args),
         Verb::NetnsTest(args) => netns_test::run(&args),
         Verb::Sim { args } => sim::run(&args),
         Verb::FaultTest(args) => harness::run("fault-test", &args),
@@ -110,6 +114,7 @@ fn main() -> ExitCode {
         Verb::HostileTest(args) => harness::run("hostile-test", &args),
         Verb::Fuzz(args) => harness::fuzz(&args),
         Verb::Bench(Bench::Agent(args)) => bench_agent::run(&args),
+        Verb::Bench(Bench::Evidence) => bench_evidence::run(),
         Verb::Bench(Bench::Dashboard(args)) => web_test::figures(&args),
         Verb::Ci => ci::run(),
         Verb::CheckDeps => check_deps::run(),

@@ -4,23 +4,24 @@
 //! source of its standard library, which is built once and kept outside of the clone. Where neither is
 //! there, "skipped" and why.
 
-use crate::build;
+use crate::wine::Wine;
+use crate::{build, dist_msi};
 use anyhow::{Context, Result, bail};
-use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 pub const TARGET: &str = "x86_64-pc-windows-gnu";
-const LINKER: &str = "x86_64-w64-mingw32-gcc-win32";
+pub const LINKER: &str = "x86_64-w64-mingw32-gcc-win32";
 /// The crates that have a Windows side, and those beneath them whose tests must hold there, too.
 const PROGRAMS: [&str; 2] = ["ringward-agent", "ringward-guard"];
-const TESTED: [&str; 4] = [
+const TESTED: [&str; 5] = [
     "ringward-domain",
     "ringward-evidence",
     "ringward-guard",
+    "ringward-agent-core",
     "ringward-agent-os",
 ];
-const PACKAGES: &str = "rustc-web cargo-web rust-web-src rust-web-clippy \
+pub const PACKAGES: &str = "rustc-web cargo-web rust-web-src rust-web-clippy \
     gcc-mingw-w64-x86-64-win32 wine64 wine wixl msitools";
 
 #[derive(clap::Args, Default)]
@@ -56,16 +57,42 @@ pub fn run_build(args: &Args) -> Result<()> {
     Ok(())
 }
 
+#[derive(clap::Args, Default)]
+pub struct TestArgs {
+    /// Only the crates' own tests
+    #[arg(long, conflicts_with = "scenes")]
+    pub crates: bool,
+    /// Only the scenes: an agent from its MSI on, with a real server
+    #[arg(long)]
+    pub scenes: bool,
+}
+
 /// `cargo xtask windows-test`.
-pub fn run_test() -> Result<()> {
-    let ready = Toolchain::find().and_then(|toolchain| Ok((toolchain, Wine::set_up()?)));
-    let (toolchain, wine) = match ready {
-        Ok(ready) => ready,
+pub fn run_test(args: &TestArgs) -> Result<()> {
+    let ready = Toolchain::find().and_then(|toolchain| {
+        Wine::is_there()?;
+        Ok(toolchain)
+    });
+    let toolchain = match ready {
+        Ok(toolchain) => toolchain,
         Err(why) => {
             println!("skipped: {why:#}");
             return Ok(());
         }
     };
+    if !args.scenes {
+        test_crates(&toolchain)?;
+    }
+    if !args.crates {
+        play_scenes(&toolchain)?;
+    }
+    Ok(())
+}
+
+fn test_crates(toolchain: &Toolchain) -> Result<()> {
+    let wine = Wine::set_up(&target_dir()?.join("wine"))?;
+    // Up before the tests, so that no server holds on to their output.
+    wine.run(&["wineboot"])?;
     let mut command = toolchain.cargo("test")?;
     for name in TESTED {
         command.args(["-p", name]);
@@ -74,6 +101,36 @@ pub fn run_test() -> Result<()> {
     let tested = build::run(&mut command);
     wine.end();
     tested
+}
+
+fn play_scenes(toolchain: &Toolchain) -> Result<()> {
+    if let Err(why) = dist_msi::can_make() {
+        println!("skipped: {why:#}");
+        return Ok(());
+    }
+    let folder = target_dir()?.join("scenes");
+    let prefix = folder.join("machine");
+    if prefix.exists() {
+        std::fs::remove_dir_all(&prefix)?;
+    }
+    let built = programs(toolchain, false)?;
+    let mut packages = Vec::new();
+    for version in ["0.1.0", "0.1.1"] {
+        packages.push(dist_msi::make(version, &built, &folder)?);
+    }
+    let wine = Wine::set_up(&prefix)?;
+    wine.add_event_log()?;
+    wine.end();
+    let here = build::binaries(&["ringward-wine", "ringward-server", "ringwardctl"])?;
+    let mut scenes = Command::new(here.join("ringward-wine"));
+    scenes.arg("--programs").arg(&here);
+    for (flag, path) in ["--first", "--second"].into_iter().zip(&packages) {
+        scenes.arg(flag).arg(path);
+    }
+    scenes.arg("--prefix").arg(&prefix);
+    let played = build::run(scenes.arg("--work").arg(folder.join("work")));
+    wine.end();
+    played
 }
 
 /// Builds agent and guard, and answers the folder they are in; an error where nothing can build them.
@@ -115,7 +172,7 @@ fn cache() -> Result<PathBuf> {
     Ok(cache.join("ringward"))
 }
 
-fn answers(program: &str, argument: &str) -> Option<String> {
+pub fn answers(program: &str, argument: &str) -> Option<String> {
     let output = Command::new(program).arg(argument).output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
     output.status.success().then_some(text)
@@ -256,81 +313,4 @@ fn make_sysroot(sysroot: &Path) -> Result<()> {
     std::fs::remove_dir_all(&work)?;
     std::fs::write(sysroot.join("complete"), "")?;
     Ok(())
-}
-
-/// A Windows of Wine's: a folder and a server of its own.
-pub struct Wine {
-    prefix: PathBuf,
-}
-
-/// What Wine 8 lacks and every Rust program asks for; made here, of use in tests alone.
-const RANDOM_DLL: &str = "#include <windows.h>\n\
-    BOOLEAN NTAPI SystemFunction036(PVOID, ULONG);\n\
-    __declspec(dllexport) BOOL WINAPI ProcessPrng(PBYTE bytes, SIZE_T count)\n\
-    { return SystemFunction036(bytes, (ULONG)count); }\n";
-
-impl Wine {
-    pub fn set_up() -> Result<Self> {
-        if answers("wine", "--version").is_none() {
-            bail!("no Wine: apt-get install {PACKAGES}");
-        }
-        let wine = Self {
-            prefix: target_dir()?.join("wine"),
-        };
-        if !wine.prefix.join("complete").exists() {
-            std::fs::create_dir_all(&wine.prefix)?;
-            wine.run(&["wineboot", "-i"])?;
-            wine.run(&["winecfg", "-v", "win10"])?;
-            wine.add_random()?;
-            wine.end();
-            std::fs::write(wine.prefix.join("complete"), "")?;
-        }
-        // Up before the tests, so that no server holds on to their output.
-        wine.run(&["wineboot"])?;
-        Ok(wine)
-    }
-
-    fn add_random(&self) -> Result<()> {
-        let source = self.prefix.join("random.c");
-        std::fs::write(&source, RANDOM_DLL)?;
-        let dll = self
-            .prefix
-            .join("drive_c/windows/system32/bcryptprimitives.dll");
-        build::run(
-            Command::new(LINKER)
-                .args(["-O2", "-shared", "-o"])
-                .arg(dll)
-                .arg(source)
-                .arg("-ladvapi32"),
-        )
-    }
-
-    /// Lets a command use this Windows.
-    pub fn settle(&self, command: &mut Command) {
-        command
-            .env("WINEPREFIX", &self.prefix)
-            .env("WINEDEBUG", "-all")
-            .env_remove("DISPLAY");
-    }
-
-    fn run(&self, words: &[&str]) -> Result<()> {
-        let mut command = Command::new("wine");
-        self.settle(&mut command);
-        let null = || File::options().write(true).open("/dev/null");
-        build::run(
-            command
-                .args(words)
-                .stdin(Stdio::null())
-                .stdout(null()?)
-                .stderr(null()?),
-        )
-    }
-
-    /// Ends everything that runs in it.
-    pub fn end(&self) {
-        let mut command = Command::new("wineserver");
-        self.settle(&mut command);
-        // Nothing to end is an error to it, not to us.
-        let _ = command.arg("-k").stderr(Stdio::null()).status();
-    }
 }

@@ -2,6 +2,7 @@
 //! processes share.
 
 pub mod chatter;
+pub mod control;
 pub mod demo;
 pub mod fuzz;
 pub mod hostile;
