@@ -12,6 +12,7 @@ use std::process::Command;
 
 pub const TARGET: &str = "x86_64-pc-windows-gnu";
 pub const LINKER: &str = "x86_64-w64-mingw32-gcc-win32";
+const STRIP: &str = "x86_64-w64-mingw32-strip";
 /// The crates that have a Windows side, and those beneath them whose tests must hold there, too.
 const PROGRAMS: [&str; 2] = ["ringward-agent", "ringward-guard"];
 const TESTED: [&str; 5] = [
@@ -44,16 +45,14 @@ enum Toolchain {
 
 /// `cargo xtask windows-build`.
 pub fn run_build(args: &Args) -> Result<()> {
-    match Toolchain::find() {
-        Ok(toolchain) => {
-            if args.clippy {
-                lint(&toolchain)?;
-            }
-            let folder = programs(&toolchain, args.release)?;
-            println!("{}", folder.display());
-        }
-        Err(why) => println!("skipped: {why:#}"),
+    let Some(toolchain) = ready(|| Ok(())) else {
+        return Ok(());
+    };
+    if args.clippy {
+        lint(&toolchain, &TESTED)?;
     }
+    let folder = programs(&toolchain, args.release)?;
+    println!("{}", folder.display());
     Ok(())
 }
 
@@ -69,19 +68,11 @@ pub struct TestArgs {
 
 /// `cargo xtask windows-test`.
 pub fn run_test(args: &TestArgs) -> Result<()> {
-    let ready = Toolchain::find().and_then(|toolchain| {
-        Wine::is_there()?;
-        Ok(toolchain)
-    });
-    let toolchain = match ready {
-        Ok(toolchain) => toolchain,
-        Err(why) => {
-            println!("skipped: {why:#}");
-            return Ok(());
-        }
+    let Some(toolchain) = ready(Wine::is_there) else {
+        return Ok(());
     };
     if !args.scenes {
-        test_crates(&toolchain)?;
+        test_crates(&toolchain, &TESTED)?;
     }
     if !args.crates {
         play_scenes(&toolchain)?;
@@ -89,12 +80,33 @@ pub fn run_test(args: &TestArgs) -> Result<()> {
     Ok(())
 }
 
-fn test_crates(toolchain: &Toolchain) -> Result<()> {
+/// What continuous integration has the time for: lints, and the tests of what only Windows has.
+pub fn run_ci() -> Result<()> {
+    let Some(toolchain) = ready(|| Ok(())) else {
+        return Ok(());
+    };
+    lint(&toolchain, &[])?;
+    match Wine::is_there() {
+        Ok(()) => test_crates(&toolchain, &["ringward-guard", "ringward-agent-os"]),
+        Err(why) => {
+            println!("skipped: {why:#}");
+            Ok(())
+        }
+    }
+}
+
+/// The compiler, where it and whatever else is asked for is there; else why not is said.
+fn ready(more: impl FnOnce() -> Result<()>) -> Option<Toolchain> {
+    let ready = Toolchain::find().and_then(|toolchain| more().map(|()| toolchain));
+    ready.map_err(|why| println!("skipped: {why:#}")).ok()
+}
+
+fn test_crates(toolchain: &Toolchain, names: &[&str]) -> Result<()> {
     let wine = Wine::set_up(&target_dir()?.join("wine"))?;
     // Up before the tests, so that no server holds on to their output.
     wine.run(&["wineboot"])?;
     let mut command = toolchain.cargo("test")?;
-    for name in TESTED {
+    for name in names {
         command.args(["-p", name]);
     }
     wine.settle(&mut command);
@@ -113,7 +125,7 @@ fn play_scenes(toolchain: &Toolchain) -> Result<()> {
     if prefix.exists() {
         std::fs::remove_dir_all(&prefix)?;
     }
-    let built = programs(toolchain, false)?;
+    let built = stripped(&programs(toolchain, false)?, &folder)?;
     let mut packages = Vec::new();
     for version in ["0.1.0", "0.1.1"] {
         packages.push(dist_msi::make(version, &built, &folder)?);
@@ -131,6 +143,18 @@ fn play_scenes(toolchain: &Toolchain) -> Result<()> {
     let played = build::run(scenes.arg("--work").arg(folder.join("work")));
     wine.end();
     played
+}
+
+/// Copies without what is for debuggers, which would be most of the MSI.
+fn stripped(built: &Path, folder: &Path) -> Result<PathBuf> {
+    let out = folder.join("programs");
+    std::fs::create_dir_all(&out)?;
+    for name in PROGRAMS {
+        let file = format!("{name}.exe");
+        let mut strip = Command::new(STRIP);
+        build::run(strip.arg("-o").arg(out.join(&file)).arg(built.join(&file)))?;
+    }
+    Ok(out)
 }
 
 /// Builds agent and guard, and answers the folder they are in; an error where nothing can build them.
@@ -151,12 +175,21 @@ fn programs(toolchain: &Toolchain, release: bool) -> Result<PathBuf> {
     Ok(target_dir()?.join(TARGET).join(profile))
 }
 
-fn lint(toolchain: &Toolchain) -> Result<()> {
-    let mut command = toolchain.cargo("clippy")?;
-    for name in PROGRAMS.iter().chain(&TESTED) {
-        command.args(["-p", name]);
+/// The programs, and these crates with their tests.
+fn lint(toolchain: &Toolchain, tested: &[&str]) -> Result<()> {
+    let clippy = |names: &[&str], targets: &[&str]| {
+        let mut command = toolchain.cargo("clippy")?;
+        for name in names {
+            command.args(["-p", name]);
+        }
+        command.args(targets);
+        build::run(command.args(["--", "-D", "warnings"]))
+    };
+    clippy(&PROGRAMS, &[])?;
+    match tested.is_empty() {
+        true => Ok(()),
+        false => clippy(tested, &["--all-targets"]),
     }
-    build::run(command.args(["--all-targets", "--", "-D", "warnings"]))
 }
 
 /// Apart from the other builds: another compiler's files would take turns with theirs.

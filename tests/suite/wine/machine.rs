@@ -169,7 +169,6 @@ impl Machine {
         self.log("EventLog", 6005, "")?;
         match end {
             Ending::Clean => Ok(()),
-            Ending::PowerLoss => self.log(power, 41, &kernel_power(0, [0; 4])),
             Ending::Bugcheck { code, params, dump } => {
                 self.log(power, 41, &kernel_power(*code, *params))?;
                 let [p1, p2, p3, p4] = params.map(|param| format!("{param:#018x}"));
@@ -195,8 +194,6 @@ impl Drop for Machine {
 pub enum Ending {
     /// Shut down.
     Clean,
-    /// Without a word.
-    PowerLoss,
     /// By a bugcheck, whose dump lies here.
     Bugcheck {
         /// Its code, as the event log has it.

@@ -16,8 +16,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
-/// Seconds where a fleet has minutes and hours; Wine is up again within half a minute.
-const POLICY: &str = "soak_s = 5\nheartbeat_s = 2\nsilence_reboot_s = 240\nsilence_s = 120\n\
+/// Seconds where a fleet has minutes and hours; Wine is up again within half a minute. A boot counts as
+/// healthy after the soak, so a machine must have died before.
+const POLICY: &str = "soak_s = 25\nheartbeat_s = 2\nsilence_reboot_s = 240\nsilence_s = 120\n\
     restart_grace_s = 10\nattribution_s = 600\nverify_boot = false\n[caps_per_hour]\nreboots = 50\n\
     [[ring]]\nname = \"all\"\n";
 
