@@ -9,14 +9,19 @@ const SECURE: &str = "UPDATE `Property` SET `Value`=\
     'WIX_DOWNGRADE_DETECTED;WIX_UPGRADE_DETECTED;TOKENFILE;PURGE' \
     WHERE `Property`='SecureCustomProperties'";
 
-/// Writes the MSI, or says why not: the other packages are made wherever Rust is.
-pub fn make_or_say(version: &str, out: &Path) -> Result<Option<PathBuf>> {
+/// Whether the tools that make an MSI are there; an error says what to install.
+pub fn can_make() -> Result<()> {
     let wixl = Command::new("wixl").arg("--version").output();
     if !wixl.is_ok_and(|output| output.status.success()) {
-        println!("skipped: no MSI without wixl (apt-get install wixl)");
-        return Ok(None);
+        bail!("no MSI without wixl (apt-get install wixl msitools)");
     }
-    match windows::release_programs() {
+    Ok(())
+}
+
+/// Writes the MSI, or says why not: the other packages are made wherever Rust is.
+pub fn make_or_say(version: &str, out: &Path) -> Result<Option<PathBuf>> {
+    let programs = can_make().and_then(|()| windows::release_programs());
+    match programs {
         Ok(programs) => make(version, &programs, out).map(Some),
         Err(why) => {
             println!("skipped: no MSI: {why:#}");

@@ -1,6 +1,7 @@
 //! Every developer verb of Ringward: `cargo xtask --help`.
 
 mod bench_agent;
+mod bench_evidence;
 mod bench_fleet;
 mod build;
 mod check_deps;
@@ -20,6 +21,7 @@ mod threats;
 mod vm_test;
 mod web_test;
 mod windows;
+mod wine;
 
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
@@ -58,8 +60,8 @@ enum Verb {
     VmTest(vm_test::Args),
     /// Build agent and guard for Windows, with rustup's target or Debian's compiler
     WindowsBuild(windows::Args),
-    /// Run the tests of the Windows side under Wine
-    WindowsTest,
+    /// Run the tests of the Windows side under Wine, and an agent from its MSI on with a real server
+    WindowsTest(windows::TestArgs),
     /// Quarantine hosts between network namespaces, with real agents, server and packets (root)
     NetnsTest(netns_test::Args),
     /// Simulate rollouts over fleets of any size on the server's own machine (`-- --help`)
@@ -79,7 +81,7 @@ enum Verb {
     /// Measure beside an anchor in the same run
     #[command(subcommand)]
     Bench(Bench),
-    /// What continuous integration runs: fmt, clippy, check-deps, test, vm-test (short), headless demo
+    /// What continuous integration runs: fmt, clippy, check-deps, test, vm-test (short), Windows, headless demo
     Ci,
     /// Hold the arrows between the crates and the bans in the pure ones
     CheckDeps,
@@ -89,6 +91,8 @@ enum Verb {
 enum Bench {
     /// An idle agent beside zabbix_agentd, in a container (root)
     Agent(bench_agent::Args),
+    /// Event logs and kernel dumps: CPU time and peak memory
+    Evidence,
     /// The dashboard over 100,000 hosts, in the system's Chromium
     Dashboard(web_test::FiguresArgs),
     /// The release build of the server under so many agents (`-- --help`)
@@ -109,7 +113,7 @@ fn main() -> ExitCode {
         Verb::NspawnTest(args) => nspawn_test::run(&args),
         Verb::VmTest(args) => vm_test::run(&args),
         Verb::WindowsBuild(args) => windows::run_build(&args),
-        Verb::WindowsTest => windows::run_test(),
+        Verb::WindowsTest(args) => windows::run_test(&args),
         Verb::NetnsTest(args) => netns_test::run(&args),
         Verb::Sim { args } => sim::run(&args),
         Verb::FaultTest(args) => harness::run("fault-test", &args),
@@ -117,6 +121,7 @@ fn main() -> ExitCode {
         Verb::HostileTest(args) => harness::run("hostile-test", &args),
         Verb::Fuzz(args) => harness::fuzz(&args),
         Verb::Bench(Bench::Agent(args)) => bench_agent::run(&args),
+        Verb::Bench(Bench::Evidence) => bench_evidence::run(),
         Verb::Bench(Bench::Dashboard(args)) => web_test::figures(&args),
         Verb::Bench(Bench::Fleet(args)) => bench_fleet::run("fleet", &args),
         Verb::Bench(Bench::Anchors(args)) => bench_fleet::run("anchors", &args),

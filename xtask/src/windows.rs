@@ -4,23 +4,25 @@
 //! source of its standard library, which is built once and kept outside of the clone. Where neither is
 //! there, "skipped" and why.
 
-use crate::build;
+use crate::wine::Wine;
+use crate::{build, dist_msi};
 use anyhow::{Context, Result, bail};
-use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 pub const TARGET: &str = "x86_64-pc-windows-gnu";
-const LINKER: &str = "x86_64-w64-mingw32-gcc-win32";
+pub const LINKER: &str = "x86_64-w64-mingw32-gcc-win32";
+const STRIP: &str = "x86_64-w64-mingw32-strip";
 /// The crates that have a Windows side, and those beneath them whose tests must hold there, too.
 const PROGRAMS: [&str; 2] = ["ringward-agent", "ringward-guard"];
-const TESTED: [&str; 4] = [
+const TESTED: [&str; 5] = [
     "ringward-domain",
     "ringward-evidence",
     "ringward-guard",
+    "ringward-agent-core",
     "ringward-agent-os",
 ];
-const PACKAGES: &str = "rustc-web cargo-web rust-web-src rust-web-clippy \
+pub const PACKAGES: &str = "rustc-web cargo-web rust-web-src rust-web-clippy \
     gcc-mingw-w64-x86-64-win32 wine64 wine wixl msitools";
 
 #[derive(clap::Args, Default)]
@@ -43,37 +45,116 @@ enum Toolchain {
 
 /// `cargo xtask windows-build`.
 pub fn run_build(args: &Args) -> Result<()> {
-    match Toolchain::find() {
-        Ok(toolchain) => {
-            if args.clippy {
-                lint(&toolchain)?;
-            }
-            let folder = programs(&toolchain, args.release)?;
-            println!("{}", folder.display());
-        }
-        Err(why) => println!("skipped: {why:#}"),
+    let Some(toolchain) = ready(|| Ok(())) else {
+        return Ok(());
+    };
+    if args.clippy {
+        lint(&toolchain, &TESTED)?;
+    }
+    let folder = programs(&toolchain, args.release)?;
+    println!("{}", folder.display());
+    Ok(())
+}
+
+#[derive(clap::Args, Default)]
+pub struct TestArgs {
+    /// Only the crates' own tests
+    #[arg(long, conflicts_with = "scenes")]
+    pub crates: bool,
+    /// Only the scenes: an agent from its MSI on, with a real server
+    #[arg(long)]
+    pub scenes: bool,
+}
+
+/// `cargo xtask windows-test`.
+pub fn run_test(args: &TestArgs) -> Result<()> {
+    let Some(toolchain) = ready(Wine::is_there) else {
+        return Ok(());
+    };
+    if !args.scenes {
+        test_crates(&toolchain, &TESTED)?;
+    }
+    if !args.crates {
+        play_scenes(&toolchain)?;
     }
     Ok(())
 }
 
-/// `cargo xtask windows-test`.
-pub fn run_test() -> Result<()> {
-    let ready = Toolchain::find().and_then(|toolchain| Ok((toolchain, Wine::set_up()?)));
-    let (toolchain, wine) = match ready {
-        Ok(ready) => ready,
+/// What continuous integration has the time for: lints, and the tests of what only Windows has.
+pub fn run_ci() -> Result<()> {
+    let Some(toolchain) = ready(|| Ok(())) else {
+        return Ok(());
+    };
+    lint(&toolchain, &[])?;
+    match Wine::is_there() {
+        Ok(()) => test_crates(&toolchain, &["ringward-guard", "ringward-agent-os"]),
         Err(why) => {
             println!("skipped: {why:#}");
-            return Ok(());
+            Ok(())
         }
-    };
+    }
+}
+
+/// The compiler, where it and whatever else is asked for is there; else why not is said.
+fn ready(more: impl FnOnce() -> Result<()>) -> Option<Toolchain> {
+    let ready = Toolchain::find().and_then(|toolchain| more().map(|()| toolchain));
+    ready.map_err(|why| println!("skipped: {why:#}")).ok()
+}
+
+fn test_crates(toolchain: &Toolchain, names: &[&str]) -> Result<()> {
+    let wine = Wine::set_up(&target_dir()?.join("wine"))?;
+    // Up before the tests, so that no server holds on to their output.
+    wine.run(&["wineboot"])?;
     let mut command = toolchain.cargo("test")?;
-    for name in TESTED {
+    for name in names {
         command.args(["-p", name]);
     }
     wine.settle(&mut command);
     let tested = build::run(&mut command);
     wine.end();
     tested
+}
+
+fn play_scenes(toolchain: &Toolchain) -> Result<()> {
+    if let Err(why) = dist_msi::can_make() {
+        println!("skipped: {why:#}");
+        return Ok(());
+    }
+    let folder = target_dir()?.join("scenes");
+    let prefix = folder.join("machine");
+    if prefix.exists() {
+        std::fs::remove_dir_all(&prefix)?;
+    }
+    let built = stripped(&programs(toolchain, false)?, &folder)?;
+    let mut packages = Vec::new();
+    for version in ["0.1.0", "0.1.1"] {
+        packages.push(dist_msi::make(version, &built, &folder)?);
+    }
+    let wine = Wine::set_up(&prefix)?;
+    wine.add_event_log()?;
+    wine.end();
+    let here = build::binaries(&["ringward-wine", "ringward-server", "ringwardctl"])?;
+    let mut scenes = Command::new(here.join("ringward-wine"));
+    scenes.arg("--programs").arg(&here);
+    for (flag, path) in ["--first", "--second"].into_iter().zip(&packages) {
+        scenes.arg(flag).arg(path);
+    }
+    scenes.arg("--prefix").arg(&prefix);
+    let played = build::run(scenes.arg("--work").arg(folder.join("work")));
+    wine.end();
+    played
+}
+
+/// Copies without what is for debuggers, which would be most of the MSI.
+fn stripped(built: &Path, folder: &Path) -> Result<PathBuf> {
+    let out = folder.join("programs");
+    std::fs::create_dir_all(&out)?;
+    for name in PROGRAMS {
+        let file = format!("{name}.exe");
+        let mut strip = Command::new(STRIP);
+        build::run(strip.arg("-o").arg(out.join(&file)).arg(built.join(&file)))?;
+    }
+    Ok(out)
 }
 
 /// Builds agent and guard, and answers the folder they are in; an error where nothing can build them.
@@ -94,12 +175,21 @@ fn programs(toolchain: &Toolchain, release: bool) -> Result<PathBuf> {
     Ok(target_dir()?.join(TARGET).join(profile))
 }
 
-fn lint(toolchain: &Toolchain) -> Result<()> {
-    let mut command = toolchain.cargo("clippy")?;
-    for name in PROGRAMS.iter().chain(&TESTED) {
-        command.args(["-p", name]);
+/// The programs, and these crates with their tests.
+fn lint(toolchain: &Toolchain, tested: &[&str]) -> Result<()> {
+    let clippy = |names: &[&str], targets: &[&str]| {
+        let mut command = toolchain.cargo("clippy")?;
+        for name in names {
+            command.args(["-p", name]);
+        }
+        command.args(targets);
+        build::run(command.args(["--", "-D", "warnings"]))
+    };
+    clippy(&PROGRAMS, &[])?;
+    match tested.is_empty() {
+        true => Ok(()),
+        false => clippy(tested, &["--all-targets"]),
     }
-    build::run(command.args(["--all-targets", "--", "-D", "warnings"]))
 }
 
 /// Apart from the other builds: another compiler's files would take turns with theirs.
@@ -115,7 +205,7 @@ fn cache() -> Result<PathBuf> {
     Ok(cache.join("ringward"))
 }
 
-fn answers(program: &str, argument: &str) -> Option<String> {
+pub fn answers(program: &str, argument: &str) -> Option<String> {
     let output = Command::new(program).arg(argument).output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
     output.status.success().then_some(text)
@@ -256,81 +346,4 @@ fn make_sysroot(sysroot: &Path) -> Result<()> {
     std::fs::remove_dir_all(&work)?;
     std::fs::write(sysroot.join("complete"), "")?;
     Ok(())
-}
-
-/// A Windows of Wine's: a folder and a server of its own.
-pub struct Wine {
-    prefix: PathBuf,
-}
-
-/// What Wine 8 lacks and every Rust program asks for; made here, of use in tests alone.
-const RANDOM_DLL: &str = "#include <windows.h>\n\
-    BOOLEAN NTAPI SystemFunction036(PVOID, ULONG);\n\
-    __declspec(dllexport) BOOL WINAPI ProcessPrng(PBYTE bytes, SIZE_T count)\n\
-    { return SystemFunction036(bytes, (ULONG)count); }\n";
-
-impl Wine {
-    pub fn set_up() -> Result<Self> {
-        if answers("wine", "--version").is_none() {
-            bail!("no Wine: apt-get install {PACKAGES}");
-        }
-        let wine = Self {
-            prefix: target_dir()?.join("wine"),
-        };
-        if !wine.prefix.join("complete").exists() {
-            std::fs::create_dir_all(&wine.prefix)?;
-            wine.run(&["wineboot", "-i"])?;
-            wine.run(&["winecfg", "-v", "win10"])?;
-            wine.add_random()?;
-            wine.end();
-            std::fs::write(wine.prefix.join("complete"), "")?;
-        }
-        // Up before the tests, so that no server holds on to their output.
-        wine.run(&["wineboot"])?;
-        Ok(wine)
-    }
-
-    fn add_random(&self) -> Result<()> {
-        let source = self.prefix.join("random.c");
-        std::fs::write(&source, RANDOM_DLL)?;
-        let dll = self
-            .prefix
-            .join("drive_c/windows/system32/bcryptprimitives.dll");
-        build::run(
-            Command::new(LINKER)
-                .args(["-O2", "-shared", "-o"])
-                .arg(dll)
-                .arg(source)
-                .arg("-ladvapi32"),
-        )
-    }
-
-    /// Lets a command use this Windows.
-    pub fn settle(&self, command: &mut Command) {
-        command
-            .env("WINEPREFIX", &self.prefix)
-            .env("WINEDEBUG", "-all")
-            .env_remove("DISPLAY");
-    }
-
-    fn run(&self, words: &[&str]) -> Result<()> {
-        let mut command = Command::new("wine");
-        self.settle(&mut command);
-        let null = || File::options().write(true).open("/dev/null");
-        build::run(
-            command
-                .args(words)
-                .stdin(Stdio::null())
-                .stdout(null()?)
-                .stderr(null()?),
-        )
-    }
-
-    /// Ends everything that runs in it.
-    pub fn end(&self) {
-        let mut command = Command::new("wineserver");
-        self.settle(&mut command);
-        // Nothing to end is an error to it, not to us.
-        let _ = command.arg("-k").stderr(Stdio::null()).status();
-    }
 }

@@ -3,10 +3,12 @@
 mod cli;
 
 use clap::Parser;
+use ringward_agent_os::machine;
+use std::io::Write;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    ringward_agent_os::machine::under_service_manager(program)
+    machine::under_service_manager(program)
 }
 
 fn program() -> ExitCode {
@@ -27,7 +29,8 @@ fn program() -> ExitCode {
     match outcome {
         Ok(code) => code,
         Err(failure) => {
-            eprintln!("ringward-agent: {failure}");
+            // A service of Windows has no console. Where the log takes nothing nobody can be told.
+            let _ = writeln!(machine::log_writer(), "ringward-agent: {failure}");
             ExitCode::FAILURE
         }
     }

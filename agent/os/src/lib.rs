@@ -14,6 +14,7 @@ pub mod linux;
 pub mod marker;
 pub mod parse;
 mod probe;
+pub mod wfp;
 #[cfg(windows)]
 pub mod windows;
 

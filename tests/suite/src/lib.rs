@@ -3,6 +3,7 @@
 
 pub mod chatter;
 pub mod clock;
+pub mod control;
 pub mod demo;
 pub mod fuzz;
 pub mod hostile;

@@ -2,7 +2,7 @@
 //! made from the recorded writes, examined, and booted.
 
 use crate::Options;
-use crate::control::Control;
+use crate::control::{self, Control};
 use crate::guest::{BOOT_PATIENCE, Guest, Hardware};
 use crate::image::{self, Image, STATE};
 use crate::replay::Log;
@@ -50,7 +50,7 @@ struct Session {
 fn record(options: &Options, image: &Image) -> Result<Session> {
     let writes = options.work.join(NAME).join("writes");
     std::fs::File::create(&writes)?;
-    let control = Control::start(options, NAME)?;
+    let control = control::start(options, NAME)?;
     let hardware = Hardware {
         record: Some(writes.clone()),
         ..Hardware::default()
@@ -61,7 +61,7 @@ fn record(options: &Options, image: &Image) -> Result<Session> {
     for version in ["1.0", "1.1"] {
         let folder = options.work.join(NAME).join(version);
         tree(version, &folder)?;
-        control.publish(PACKAGE, version, &folder, false)?;
+        control.publish(PACKAGE, version, folder.as_os_str(), &[])?;
     }
     let order = |verb: &str, release: &str| {
         control.ctl(&["rollouts", verb, release, "--reason", "test", "--yes"])?;

@@ -167,6 +167,7 @@ fn make_folder(path: &Path, root: &Path, bounds: &mut Bounds) -> Result<(), Unpa
         made.push(name);
         if claim(&made, true, bounds)? {
             let target = root.join(&made);
+            #[allow(unused_mut, reason = "elsewhere access follows from the folder above")]
             let mut builder = DirBuilder::new();
             #[cfg(unix)]
             std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o755);

@@ -105,9 +105,10 @@ impl EventFeed {
         drafts.filter_map(|found| self.draft(found)).collect()
     }
 
-    /// The end of what was in the log when the agent came for the first time.
-    pub(crate) fn caught_up(&mut self) {
-        self.is_history = false;
+    /// The end of what was in the log; whether that was for the first time. Then even an empty log has
+    /// to be kept, or the next start would take everything for history.
+    pub(crate) fn caught_up(&mut self) -> bool {
+        std::mem::take(&mut self.is_history)
     }
 
     fn draft(&self, found: Found) -> Option<SignalDraft> {
@@ -195,6 +196,18 @@ mod tests {
         assert_eq!(told.len(), 1, "{told:?}");
         assert_eq!(told[0].kind, SignalKind::Bugcheck);
         assert_eq!(told[0].boot, BootId([1; 16]));
+    }
+
+    #[test]
+    fn a_log_that_was_empty_at_the_first_start_hides_nothing_of_the_next_boot() {
+        let root = tempfile::tempdir().unwrap();
+        let mut feed = EventFeed::open(place(root.path()));
+        assert!(feed.caught_up(), "the first time");
+        feed.keep(None);
+        let mut feed = EventFeed::open(place(root.path()));
+        bugcheck(1).iter().for_each(|event| feed.event(event));
+        assert_eq!(feed.drain().len(), 1);
+        assert!(!feed.caught_up());
     }
 
     #[test]

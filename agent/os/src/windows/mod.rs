@@ -6,6 +6,7 @@ mod collect;
 mod event_log;
 mod facts;
 pub mod folders;
+mod isolation;
 mod log;
 mod notify;
 pub mod packages;
@@ -24,10 +25,13 @@ pub use setup::{SetUpError, purge, set_up, start};
 
 use crate::collect::Place;
 use crate::host::{Host, HostError, HostEvent, StopReason};
+use crate::isolation::{IsolationError, Plan};
 use crate::{marker, probe};
 use ringward_domain::host::{Facts, GuardTier};
 use ringward_domain::manifest::Probe;
 use ringward_domain::{BootId, Millis, PackageName, Timestamp};
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use tokio::sync::{Mutex, mpsc};
 use windows_service::service::{ServiceAccess, ServiceState};
@@ -44,6 +48,7 @@ pub struct WindowsHost {
     boot: BootId,
     last_stop_clean: Option<bool>,
     boot_before: Option<BootId>,
+    watched: Vec<PathBuf>,
     sources: Mutex<Option<Sources>>,
 }
 
@@ -92,6 +97,7 @@ impl WindowsHost {
             boot,
             last_stop_clean,
             boot_before,
+            watched: Vec::new(),
             sources: Mutex::default(),
         })
     }
@@ -104,11 +110,14 @@ impl WindowsHost {
 
     fn start(&self) -> Sources {
         Sources {
-            collectors: collect::start(Place {
-                root: self.root.clone(),
-                boot: self.boot,
-                boot_before: self.boot_before,
-            }),
+            collectors: collect::start(
+                Place {
+                    root: self.root.clone(),
+                    boot: self.boot,
+                    boot_before: self.boot_before,
+                },
+                self.watched.clone(),
+            ),
             power: service::power_events(),
             dealing_with: None,
         }
@@ -222,6 +231,10 @@ impl Host for WindowsHost {
         }
     }
 
+    fn watch(&mut self, paths: &[PathBuf]) {
+        self.watched = paths.to_vec();
+    }
+
     fn gateway_reachable(&self) -> Option<bool> {
         None
     }
@@ -229,6 +242,46 @@ impl Host for WindowsHost {
     async fn system_stopping(&self) -> bool {
         service::is_system_stopping()
     }
+
+    async fn can_isolate(&self) -> bool {
+        isolation::able()
+    }
+
+    async fn isolate(&self, plan: &Plan) -> Result<(), IsolationError> {
+        let plan = plan.clone();
+        answered(move || isolation::close(&plan)).await
+    }
+
+    async fn end_isolation(&self) -> Result<(), IsolationError> {
+        answered(isolation::open).await
+    }
+
+    async fn is_isolated(&self) -> bool {
+        tokio::task::spawn_blocking(isolation::stands)
+            .await
+            .unwrap_or(false)
+    }
+
+    async fn escapes(&self) -> Vec<String> {
+        isolation::escapes()
+    }
+
+    fn resolvers(&self) -> BTreeSet<IpAddr> {
+        isolation::resolvers()
+    }
+}
+
+/// The filtering engine is asked over a call that may take its time.
+async fn answered(
+    ask: impl FnOnce() -> Result<(), IsolationError> + Send + 'static,
+) -> Result<(), IsolationError> {
+    let asked = tokio::task::spawn_blocking(ask).await;
+    asked.unwrap_or_else(|error| {
+        Err(IsolationError::Refused {
+            why: error.to_string(),
+            next: "look at the agent's log",
+        })
+    })
 }
 
 fn set_auto_reboot(reboots: bool) -> Result<(), HostError> {

@@ -221,27 +221,30 @@ pub(super) fn is_system_stopping() -> bool {
 /// Ctrl-C cannot be waited for.
 pub fn stop_requested() -> io::Result<watch::Receiver<bool>> {
     let (stop, stopped) = watch::channel(false);
-    let asked = SERVICE.get().map(|service| service.asked.subscribe());
-    let mut close = tokio::signal::windows::ctrl_close()?;
-    let mut interrupt = tokio::signal::windows::ctrl_c()?;
-    tokio::spawn(async move {
-        let by_manager = async {
-            match asked {
-                Some(mut asked) => {
-                    // The sender is never dropped.
-                    let _ = asked.wait_for(|asked| *asked != Asked::Nothing).await;
-                }
-                None => std::future::pending().await,
+    // A service has no console whose keys could be waited for.
+    let Some(service) = SERVICE.get() else {
+        let mut close = tokio::signal::windows::ctrl_close()?;
+        let mut interrupt = tokio::signal::windows::ctrl_c()?;
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = close.recv() => {}
             }
-        };
-        tokio::select! {
-            () = by_manager => {}
-            _ = interrupt.recv() => {}
-            _ = close.recv() => {}
-        }
-        stop.send_replace(true);
-        // The sender lives on, so that nobody takes its end for another stop.
-        std::future::pending::<()>().await;
+            tell_and_stay(stop).await;
+        });
+        return Ok(stopped);
+    };
+    let mut asked = service.asked.subscribe();
+    tokio::spawn(async move {
+        // The sender is never dropped.
+        let _ = asked.wait_for(|asked| *asked != Asked::Nothing).await;
+        tell_and_stay(stop).await;
     });
     Ok(stopped)
+}
+
+/// The sender lives on, so that nobody takes its end for another stop.
+async fn tell_and_stay(stop: watch::Sender<bool>) {
+    stop.send_replace(true);
+    std::future::pending::<()>().await;
 }

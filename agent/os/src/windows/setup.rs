@@ -10,6 +10,7 @@ use windows_service::service::{
     ServiceFailureResetPeriod, ServiceInfo, ServiceSidType, ServiceStartType, ServiceType,
 };
 use windows_service::service_manager::{ServiceManager, ServiceManagerAccess};
+use windows_sys::Win32::Foundation::ERROR_INVALID_LEVEL;
 
 /// The guard's service.
 pub const GUARD: &str = "RingwardGuard";
@@ -182,9 +183,22 @@ fn configure(
             account_password: None,
         })
         .map_err(failed("configuring"))?;
-    opened
-        .set_config_service_sid_info(ServiceSidType::Unrestricted)
-        .map_err(failed("giving an identity of its own to"))
+    let identity = opened.set_config_service_sid_info(ServiceSidType::Unrestricted);
+    unless_unknown(name, identity).map_err(failed("giving an identity of its own to"))
+}
+
+/// Every Windows since 7 knows all of these settings; Wine lacks some, and an installation is better
+/// without one of them than none at all.
+fn unless_unknown(name: &str, done: windows_service::Result<()>) -> windows_service::Result<()> {
+    match done {
+        Err(windows_service::Error::Winapi(error))
+            if error.raw_os_error().map(i32::cast_unsigned) == Some(ERROR_INVALID_LEVEL) =>
+        {
+            eprintln!("ringward-agent: this system does not know a setting of service {name}");
+            Ok(())
+        }
+        done => done,
+    }
 }
 
 fn fail_over(manager: &ServiceManager, name: &'static str) -> Result<(), SetUpError> {
@@ -208,18 +222,15 @@ fn fail_over(manager: &ServiceManager, name: &'static str) -> Result<(), SetUpEr
         action_type: ServiceActionType::None,
         delay: Duration::ZERO,
     };
-    opened
-        .update_failure_actions(ServiceFailureActions {
-            reset_period: ServiceFailureResetPeriod::After(FORGIVEN_AFTER),
-            reboot_msg: None,
-            command: None,
-            actions: Some(restarts.into_iter().chain([no_more]).collect()),
-        })
-        .map_err(failed("setting the recovery of"))?;
-    opened
-        .set_failure_actions_on_non_crash_failures(true)
-        .map_err(failed("setting the recovery of"))?;
-    opened
-        .set_preshutdown_timeout(PRESHUTDOWN)
-        .map_err(failed("setting the time before a shutdown of"))
+    let recovery = opened.update_failure_actions(ServiceFailureActions {
+        reset_period: ServiceFailureResetPeriod::After(FORGIVEN_AFTER),
+        reboot_msg: None,
+        command: None,
+        actions: Some(restarts.into_iter().chain([no_more]).collect()),
+    });
+    unless_unknown(name, recovery).map_err(failed("setting the recovery of"))?;
+    let also_errors = opened.set_failure_actions_on_non_crash_failures(true);
+    unless_unknown(name, also_errors).map_err(failed("setting the recovery of"))?;
+    let last_words = opened.set_preshutdown_timeout(PRESHUTDOWN);
+    unless_unknown(name, last_words).map_err(failed("setting the time before a shutdown of"))
 }

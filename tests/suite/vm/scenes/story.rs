@@ -2,7 +2,7 @@
 
 use super::{HEALED_WITHIN, PATIENCE, enrol, healed, running, tree};
 use crate::Options;
-use crate::control::{Control, find};
+use crate::control::{self, Control, find};
 use crate::guest::{Guest, Hardware};
 use crate::image;
 use anyhow::{Context, Result, bail, ensure};
@@ -13,7 +13,7 @@ const PACKAGE: &str = "endpoint-shield";
 
 pub fn play(options: &Options) -> Result<String> {
     let image = image::make(options, NAME, false, |_| Ok(()))?;
-    let control = Control::start(options, NAME)?;
+    let control = control::start(options, NAME)?;
     let mut guest = Guest::start(options, &image, &Hardware::default())?;
     let state = guest.wait_booted()?;
     ensure!(
@@ -25,7 +25,8 @@ pub fn play(options: &Options) -> Result<String> {
     for (version, module) in [("1.0", None), ("1.1", Some(options.module.as_path()))] {
         let folder = options.work.join(NAME).join(version);
         tree(version, &folder, module)?;
-        control.publish(PACKAGE, version, &folder, module.is_some())?;
+        let boot: &[&str] = if module.is_some() { &["--boot"] } else { &[] };
+        control.publish(PACKAGE, version, folder.as_os_str(), boot)?;
     }
     start(&control, "1.0")?;
     control.rollout_is("completed", PATIENCE)?;

@@ -2,19 +2,22 @@
 //! hotfixes. Each change is a fingerprint, so that the server can lay it beside the failures of other
 //! hosts.
 
+use super::folders;
 use crate::collect::{Place, Seen, Teller};
 use crate::windows::places;
 use ring::digest;
 use ringward_domain::signal::{SignalDraft, SignalKind};
 use serde_json::json;
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 use windows_registry::LOCAL_MACHINE;
 
-/// Looked at this often: names, sizes and times only, some milliseconds. What came within a boot that
-/// died is found by the first look of the next one.
+/// Looked at when a watched folder tells, and this often: names, sizes and times only, some
+/// milliseconds. What came within a boot that died is found by the first look of the next one.
 const EVERY: Duration = Duration::from_secs(60);
+/// An update writes many files; it is looked at when it has written for this long.
+const SETTLE: Duration = Duration::from_secs(2);
 const SERVICES: &str = r"SYSTEM\CurrentControlSet\Services";
 const PROGRAMS: [&str; 2] = [
     r"SOFTWARE\Microsoft\Windows\CurrentVersion\Uninstall",
@@ -34,9 +37,19 @@ const HASHED_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Everything there is: what it is, and how it is now.
 type Things = BTreeMap<String, String>;
 
-fn look() -> Things {
+fn drivers() -> PathBuf {
+    places::windows().join(r"System32\drivers")
+}
+
+fn look(watched: &[PathBuf]) -> Things {
     let mut things = Things::new();
-    drivers(&places::windows().join(r"System32\drivers"), 0, &mut things);
+    files(&drivers(), 0, &mut things);
+    for path in watched {
+        match path.is_dir() {
+            true => files(path, 0, &mut things),
+            false => file(path, &mut things),
+        }
+    }
     services(&mut things);
     programs(&mut things);
     hotfixes(&mut things);
@@ -47,24 +60,29 @@ fn look() -> Things {
 }
 
 /// Drivers, and content that drivers read: one vendor's file beside them can stop every machine.
-fn drivers(folder: &Path, depth: usize, things: &mut Things) {
+fn files(folder: &Path, depth: usize, things: &mut Things) {
     let Ok(entries) = folder.read_dir() else {
         return;
     };
     for entry in entries.take(THINGS_MAX).flatten() {
         let path = entry.path();
-        match entry.metadata() {
-            Ok(found) if found.is_dir() && depth < DEPTH_MAX => drivers(&path, depth + 1, things),
-            Ok(found) if found.is_file() => {
-                let changed = found.modified().ok();
-                let changed = changed.and_then(|at| at.duration_since(UNIX_EPOCH).ok());
-                let changed = changed.map_or(0, |since| since.as_secs());
-                let now = format!("{} {changed}", found.len());
-                things.insert(format!("file {}", path.display()), now);
-            }
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() && depth < DEPTH_MAX => files(&path, depth + 1, things),
+            Ok(kind) if kind.is_file() => file(&path, things),
             _ => {}
         }
     }
+}
+
+fn file(path: &Path, things: &mut Things) {
+    let Ok(found) = path.symlink_metadata() else {
+        return;
+    };
+    let changed = found.modified().ok();
+    let changed = changed.and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+    let changed = changed.map_or(0, |since| since.as_secs());
+    let now = format!("{} {changed}", found.len());
+    things.insert(format!("file {}", path.display()), now);
 }
 
 fn services(things: &mut Things) {
@@ -152,10 +170,18 @@ fn draft(teller: &Teller, what: &str, now: &str) -> SignalDraft {
     }
 }
 
-pub(super) async fn watch(place: Place, teller: Teller) {
+pub(super) async fn watch(place: Place, watched: Vec<PathBuf>, teller: Teller) {
     let mut seen = Seen::open(&place.root, "changes-seen");
+    // A file is replaced by renaming another one over it: its folder tells.
+    let folder = |path: &PathBuf| match path.is_dir() {
+        true => path.clone(),
+        false => path.parent().unwrap_or(path).to_owned(),
+    };
+    let watched_folders = watched.iter().map(folder).chain([drivers()]);
+    let mut told = folders::told(watched_folders.collect());
     loop {
-        let Ok(things) = tokio::task::spawn_blocking(look).await else {
+        let asked = watched.clone();
+        let Ok(things) = tokio::task::spawn_blocking(move || look(&asked)).await else {
             return;
         };
         if !seen.is_first() {
@@ -173,7 +199,10 @@ pub(super) async fn watch(place: Place, teller: Teller) {
             }
         }
         seen.keep(things.iter().map(|(what, now)| line(what, now)).collect());
-        tokio::time::sleep(EVERY).await;
+        tokio::select! {
+            () = tokio::time::sleep(EVERY) => {}
+            Some(()) = told.recv() => tokio::time::sleep(SETTLE).await,
+        }
         if teller.tell.is_closed() {
             return;
         }
@@ -192,7 +221,7 @@ mod tests {
         std::fs::create_dir_all(&vendor).unwrap();
         let look = || {
             let mut things = Things::new();
-            drivers(&root.path().join("drivers"), 0, &mut things);
+            files(&root.path().join("drivers"), 0, &mut things);
             things
         };
         let mut seen = Seen::open(root.path(), "seen");
@@ -207,6 +236,19 @@ mod tests {
 
     #[test]
     fn the_machine_is_looked_at_whatever_it_lacks() {
-        assert!(look().len() <= THINGS_MAX);
+        assert!(look(&[]).len() <= THINGS_MAX);
+    }
+
+    #[test]
+    fn what_the_settings_name_is_looked_at_too() {
+        let root = tempfile::tempdir().unwrap();
+        let (folder, file) = (root.path().join("content"), root.path().join("policy.bin"));
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::write(folder.join("C-291.sys"), b"0").unwrap();
+        std::fs::write(&file, b"0").unwrap();
+        let things = look(&[folder.clone(), file.clone(), root.path().join("nowhere")]);
+        for path in [folder.join("C-291.sys"), file] {
+            assert!(things.contains_key(&format!("file {}", path.display())));
+        }
     }
 }

@@ -95,8 +95,8 @@ fn read(feed: &SharedFeed, teller: &Teller) -> io::Result<()> {
         let drafts = {
             let mut feed = locked(feed);
             let drafts = feed.drain();
-            feed.caught_up();
-            if read_any {
+            let is_first = feed.caught_up();
+            if read_any || is_first {
                 feed.keep(render(bookmark.0, EvtRenderBookmark).ok());
             }
             drafts

@@ -4,10 +4,12 @@
 mod changes;
 mod dumps;
 mod events;
+mod folders;
 mod state;
 
 use crate::collect::{EVENTS_MAX, EventFeed, Place, Teller};
 use crate::host::HostEvent;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::mpsc;
 
@@ -19,7 +21,7 @@ fn locked(feed: &SharedFeed) -> MutexGuard<'_, EventFeed> {
 }
 
 /// Starts all collectors; they end when the receiver is dropped.
-pub(super) fn start(place: Place) -> mpsc::Receiver<HostEvent> {
+pub(super) fn start(place: Place, watched: Vec<PathBuf>) -> mpsc::Receiver<HostEvent> {
     let (tell, events) = mpsc::channel(EVENTS_MAX);
     let teller = Teller {
         tell,
@@ -28,7 +30,7 @@ pub(super) fn start(place: Place) -> mpsc::Receiver<HostEvent> {
     let feed: SharedFeed = Arc::new(Mutex::new(EventFeed::open(place.clone())));
     events::follow(Arc::clone(&feed), teller.clone());
     tokio::spawn(dumps::watch(place.clone(), feed, teller.clone()));
-    tokio::spawn(changes::watch(place.clone(), teller.clone()));
+    tokio::spawn(changes::watch(place.clone(), watched, teller.clone()));
     tokio::spawn(state::watch(place, teller));
     events
 }
