@@ -2,7 +2,7 @@
 //! made from the recorded writes, examined, and booted.
 
 use crate::Options;
-use crate::control::{self, Control};
+use crate::control;
 use crate::guest::{BOOT_PATIENCE, Guest, Hardware};
 use crate::image::{self, Image, STATE};
 use crate::replay::Log;
