@@ -103,6 +103,7 @@ fn record() {
             bars: Vec::new(),
             lifted: Vec::new(),
             orders: Default::default(),
+            stopped: false,
         }))
     };
     let request = RequestGrant {
