@@ -348,8 +348,7 @@ impl Orders {
         for id in self.of_host(host) {
             let disrupts = self.order(id).is_some_and(|o| o.spec.kind.disrupts());
             self.change(id, host, |part| {
-                let keeps = part.rollout.is_some() || slipped(Slip::UnheardKeepsItsPlace);
-                if disrupts && part.progress == Progress::Pending && !keeps {
+                if disrupts && part.progress == Progress::Pending && part.rollout.is_none() {
                     part.stands = false;
                 }
             });

@@ -187,7 +187,7 @@ impl Control {
         match (action, act) {
             (_, Act::Order(decision)) => {
                 let spec = &decision.record.spec;
-                if decision.protected > 0 {
+                if decision.protected > 0 && !slipped(Slip::ProtectionIgnored) {
                     needs.push(format!("{} of the hosts are protected", decision.protected));
                 }
                 if spec.over_cap && decision.beyond > 0 {

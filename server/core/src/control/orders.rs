@@ -89,7 +89,7 @@ impl Control {
             } else if !leave.scope.0.covers_both(&leave.scope.1, labels) {
                 left_out.push((id, "outside your grants".to_owned()));
             } else if let Some(why) = self.protection(host).filter(|_| spec.kind.disrupts()) {
-                if spec.protected || slipped(Slip::ProtectionIgnored) {
+                if spec.protected {
                     protected += 1;
                     chosen.push(id);
                 } else {

