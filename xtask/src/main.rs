@@ -93,6 +93,8 @@ enum Bench {
     Agent(bench_agent::Args),
     /// Event logs and kernel dumps: CPU time and peak memory
     Evidence,
+    /// An order to 1,000 hosts: how long until all are told
+    Orders(harness::Args),
     /// The dashboard over 100,000 hosts, in the system's Chromium
     Dashboard(web_test::FiguresArgs),
     /// The release build of the server under so many agents (`-- --help`)
@@ -122,6 +124,7 @@ fn main() -> ExitCode {
         Verb::Fuzz(args) => harness::fuzz(&args),
         Verb::Bench(Bench::Agent(args)) => bench_agent::run(&args),
         Verb::Bench(Bench::Evidence) => bench_evidence::run(),
+        Verb::Bench(Bench::Orders(args)) => harness::run("orders", &args),
         Verb::Bench(Bench::Dashboard(args)) => web_test::figures(&args),
         Verb::Bench(Bench::Fleet(args)) => bench_fleet::run("fleet", &args),
         Verb::Bench(Bench::Anchors(args)) => bench_fleet::run("anchors", &args),

@@ -11,7 +11,8 @@ use std::time::Duration;
 
 /// Seconds where a real fleet has minutes and hours: the least that a policy may say.
 pub const POLICY: &str = "soak_s = 1\nheartbeat_s = 1\nsilence_reboot_s = 8\nsilence_s = 8\n\
-    restart_grace_s = 1\nattribution_s = 5\n[caps_per_hour]\nreboots = 50\n[[ring]]\nname = \"all\"\n";
+    restart_grace_s = 1\nattribution_s = 5\n[caps_per_hour]\nreboots = 50\n\
+    [brakes]\nhosts_per_hour = 10000\nring_hosts_per_hour = 10000\nisolated = 10000\n[[ring]]\nname = \"all\"\n";
 
 /// Where a server listens.
 #[derive(Debug, Clone, Copy, serde::Deserialize)]

@@ -12,5 +12,6 @@ pub mod kills;
 pub mod lab;
 pub mod process;
 pub mod slots;
+pub mod told;
 pub mod trial;
 pub mod wait;

@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 use ringward_suite::process::Programs;
-use ringward_suite::{fuzz, hostile, kills};
+use ringward_suite::{fuzz, hostile, kills, told};
 use rustix::process::{Resource, Rlimit, setrlimit};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -31,6 +31,8 @@ enum Verb {
     FaultTest(kills::Options),
     /// Hostile clients of many kinds beside honest hosts
     HostileTest(hostile::Options),
+    /// How long an order to a whole fleet takes until every host has it
+    Orders(told::Options),
     /// Parsers under mutated inputs
     Fuzz(fuzz::Options),
     /// The attackers' side of `hostile-test`
@@ -74,6 +76,10 @@ async fn carry_out(cli: Cli) -> anyhow::Result<Vec<String>> {
         }
         Verb::Attack { orders } => {
             hostile::attack(&orders).await?;
+            Ok(Vec::new())
+        }
+        Verb::Orders(options) => {
+            told::run(programs, &dir, &options).await?;
             Ok(Vec::new())
         }
         Verb::Fuzz(options) => {
