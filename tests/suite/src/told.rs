@@ -145,7 +145,15 @@ async fn listen(folder: PathBuf, tell: mpsc::Sender<Told>) -> Result<()> {
         CAPABILITY_ORDERS.to_owned(),
         CAPABILITY_QUARANTINE.to_owned(),
     ];
-    let (_out, mut answers) = open(&identity, hello).await?;
+    // A thousand at once are more than a server lets in from one address: those turned away come again.
+    let end = Instant::now() + PATIENCE;
+    let (_out, mut answers) = loop {
+        match open(&identity, hello.clone()).await {
+            Ok(session) => break session,
+            Err(error) if Instant::now() >= end => return Err(error),
+            Err(_) => tokio::time::sleep(Duration::from_millis(fastrand::u64(50..500))).await,
+        }
+    };
     let mut before = None;
     while let Some(frame) = answers.message().await? {
         let at = Instant::now();
