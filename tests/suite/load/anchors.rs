@@ -95,9 +95,13 @@ pub async fn run(options: &Options, programs: Programs, dir: &Path) -> Result<()
         for subject in &mut subjects {
             println!("turn {} of {}: {}", turn + 1, options.turns, subject.name);
             let seen = seen.entry(subject.name).or_default();
-            work(subject, options.rounds, seen)
-                .await
-                .with_context(|| subject.name)?;
+            if let Err(why) = work(subject, options.rounds, seen).await {
+                // The others can be compared all the same.
+                let why = format!("{}: {why:#}", subject.name);
+                println!("missing: {why}");
+                missing.push(why);
+                subject.crowd.order(|orders| orders.connected = false);
+            }
         }
     }
     report(options, missing, &seen)
