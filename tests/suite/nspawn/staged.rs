@@ -84,6 +84,14 @@ pub fn a_deb_is_a_release(machine: &mut Machine) -> Result<String> {
     machine.say(&format!(
         "dpkg -i /srv/{PACKAGE}_0.9_all.deb && cp /srv/{PACKAGE}_0.9_all.deb /var/cache/apt/archives/"
     ))?;
+    // The server of the first scene ended with its boot.
+    machine.say("systemctl is-active -q test-server || systemd-run --quiet --unit=test-server ringward-server run --data /srv/server")?;
+    machine.wait_for("an answer of the server", PATIENCE, |machine| {
+        Ok(machine
+            .say(&format!("{CTL} hosts list"))
+            .is_ok()
+            .then_some(()))
+    })?;
     publish(machine, "1.0")?;
     publish(machine, "1.1")?;
     order(machine, "start", "1.0")?;
