@@ -55,7 +55,7 @@ fn order(machine: &Machine, verb: &str, version: &str) -> Result<()> {
 
 fn completed(machine: &Machine) -> Result<()> {
     machine.wait_for("a completed rollout", PATIENCE, |machine| {
-        let shown = machine.say(&format!("{CTL} rollouts show --hosts"))?;
+        let shown = machine.say(&format!("{CTL} rollouts show"))?;
         let shown: serde_json::Value = serde_json::from_str(&shown)?;
         let state = find(&shown, "state").and_then(|state| state.as_str());
         ensure!(state == Some("completed"), "it is {state:?}: {shown}");
