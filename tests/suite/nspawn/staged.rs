@@ -55,7 +55,7 @@ fn order(machine: &Machine, verb: &str, version: &str) -> Result<()> {
 
 fn completed(machine: &Machine) -> Result<()> {
     machine.wait_for("a completed rollout", PATIENCE, |machine| {
-        let shown = machine.say(&format!("{CTL} rollouts show --hosts"))?;
+        let shown = machine.say(&format!("{CTL} rollouts show"))?;
         let shown: serde_json::Value = serde_json::from_str(&shown)?;
         let state = find(&shown, "state").and_then(|state| state.as_str());
         ensure!(state == Some("completed"), "it is {state:?}: {shown}");
@@ -84,6 +84,14 @@ pub fn a_deb_is_a_release(machine: &mut Machine) -> Result<String> {
     machine.say(&format!(
         "dpkg -i /srv/{PACKAGE}_0.9_all.deb && cp /srv/{PACKAGE}_0.9_all.deb /var/cache/apt/archives/"
     ))?;
+    // The server of the first scene ended with its boot.
+    machine.say("systemctl is-active -q test-server || systemd-run --quiet --unit=test-server ringward-server run --data /srv/server")?;
+    machine.wait_for("an answer of the server", PATIENCE, |machine| {
+        Ok(machine
+            .say(&format!("{CTL} hosts list"))
+            .is_ok()
+            .then_some(()))
+    })?;
     publish(machine, "1.0")?;
     publish(machine, "1.1")?;
     order(machine, "start", "1.0")?;

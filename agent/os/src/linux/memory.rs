@@ -47,45 +47,15 @@ pub fn give_back() {
     }
     let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
     for mapping in read_only(&maps) {
-        // Out of the page cache too, where nobody else maps it, and from now on without reading ahead:
-        // a fault maps 64 KiB around it of what is cached, most of which an idle agent never runs.
-        // Pages of code are never written to, so what others share with us is dropped as well. A
-        // read-only mapping of data may hold pages that the dynamic linker wrote before it was closed,
-        // which dropping would lose.
-        let advices: &[Advice] = match mapping.is_code {
-            true => &[Advice::Random, Advice::LinuxPageOut, Advice::LinuxDontNeed],
-            false => &[Advice::Random, Advice::LinuxPageOut],
+        // Pages of code are never written to: dropped, and read again. A read-only mapping of data may
+        // hold pages that the dynamic linker wrote before it was closed; LinuxPageOut keeps those.
+        let advice = match mapping.is_code {
+            true => Advice::LinuxDontNeed,
+            false => Advice::LinuxPageOut,
         };
-        for advice in advices {
-            // SAFETY: the range is a mapping of this process as the kernel just listed it. For private
-            // file mappings without a page of their own these advices keep every byte as it reads now.
-            let _ = unsafe { madvise(mapping.start as *mut c_void, mapping.length, *advice) };
-        }
-    }
-}
-
-/// Makes the allocator take little and give back soon; called before anything is allocated that lives
-/// long. One arena for all threads: the few short-lived ones that resolve names and unpack would each
-/// leave a heap of its own behind. Buffers from 32 KiB on are mappings, gone when they are freed.
-#[expect(unsafe_code)]
-pub fn be_sparing() {
-    #[cfg(target_env = "gnu")]
-    {
-        unsafe extern "C" {
-            fn mallopt(parameter: i32, value: i32) -> i32;
-        }
-        // The numbers of glibc's malloc.h; they are part of its interface.
-        const TRIM_THRESHOLD: i32 = -1;
-        const MMAP_THRESHOLD: i32 = -3;
-        const ARENA_MAX: i32 = -8;
-        for (parameter, value) in [
-            (ARENA_MAX, 1),
-            (MMAP_THRESHOLD, 32 * 1024),
-            (TRIM_THRESHOLD, 32 * 1024),
-        ] {
-            // SAFETY: mallopt(3) takes two numbers; no other thread runs yet.
-            unsafe { mallopt(parameter, value) };
-        }
+        // SAFETY: the range is a mapping of this process as the kernel just listed it. For private
+        // file mappings without a page of their own both advices keep every byte as it reads now.
+        let _ = unsafe { madvise(mapping.start as *mut c_void, mapping.length, advice) };
     }
 }
 
@@ -112,7 +82,6 @@ nonsense\n";
 
     #[test]
     fn the_program_goes_on_after_it() {
-        be_sparing();
         give_back();
         give_back();
         assert_eq!(

@@ -27,7 +27,6 @@ pub fn stop_requested() -> io::Result<watch::Receiver<bool>> {
 
 /// Runs the program; systemd starts a service like any other process.
 pub fn under_service_manager(program: fn() -> ExitCode) -> ExitCode {
-    super::memory::be_sparing();
     program()
 }
 

@@ -122,7 +122,8 @@ pub(super) async fn keep(
     package: &PackageName,
     installer: Installer,
 ) -> Result<(), InstallError> {
-    if let Some(why) = cannot(Path::new("/"), installer) {
+    // Of the mounts the agent sees its own unit's, where everything is read-only: the other unit looks.
+    if let Some(why) = by_image(Path::new("/")) {
         return Err(InstallError::Unsupported(why));
     }
     let verb = Verb::Vault(installer);
@@ -148,16 +149,23 @@ pub(super) fn cannot(root: &Path, installer: Installer) -> Option<String> {
     (!root.join(program).exists()).then(|| format!("this host has no /{program}"))
 }
 
+const IMAGE: &str = "its packages come with its images: release images, or a bundle";
+
+/// Whether rpm-ostree or bootc booted this host.
+fn by_image(root: &Path) -> Option<String> {
+    let is_ostree = root.join("run/ostree-booted").exists();
+    is_ostree.then(|| format!("/usr of this host is managed by ostree; {IMAGE}"))
+}
+
 /// Whether `/usr` belongs to an image: rpm-ostree, bootc, or any read-only mount.
 #[must_use]
 pub fn read_only_usr(root: &Path) -> Option<String> {
-    let said = "its packages come with its images: release images, or a bundle";
-    if root.join("run/ostree-booted").exists() {
-        return Some(format!("/usr of this host is managed by ostree; {said}"));
+    if let Some(why) = by_image(root) {
+        return Some(why);
     }
     let usr = rustix::fs::statvfs(root.join("usr")).ok()?;
     let is_read_only = usr.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY);
-    is_read_only.then(|| format!("/usr of this host is mounted read-only; {said}"))
+    is_read_only.then(|| format!("/usr of this host is mounted read-only; {IMAGE}"))
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 const BUSY: &str = "busy: ";
 const FAILED: &str = "failed: ";
+const UNSUPPORTED: &str = "unsupported: ";
 /// A package that was not there before leaves this in the vault.
 const ABSENT: &str = "absent";
 /// Drop-in that lets the guard hold a unit back.
@@ -58,11 +59,14 @@ pub fn run(state: &Path, instance: &str) -> Result<String, String> {
 pub(super) fn refused(state: &Path, package: &PackageName) -> Option<InstallError> {
     let path = refusal(state, package);
     let word = std::fs::read_to_string(path).ok()?;
-    match (word.strip_prefix(BUSY), word.strip_prefix(FAILED)) {
-        (Some(why), _) => Some(InstallError::Busy(why.to_owned())),
-        (_, Some(why)) => Some(InstallError::Failed(why.to_owned())),
-        _ => None,
+    if let Some(why) = word.strip_prefix(BUSY) {
+        return Some(InstallError::Busy(why.to_owned()));
     }
+    if let Some(why) = word.strip_prefix(UNSUPPORTED) {
+        return Some(InstallError::Unsupported(why.to_owned()));
+    }
+    let why = word.strip_prefix(FAILED)?;
+    Some(InstallError::Failed(why.to_owned()))
 }
 
 /// Beside the outcome, which must go on saying what the system has.
@@ -95,7 +99,8 @@ impl Bench<'_> {
     fn note(&self, error: &InstallError) {
         let word = match error {
             InstallError::Busy(why) => format!("{BUSY}{why}"),
-            InstallError::Failed(why) | InstallError::Unsupported(why) => format!("{FAILED}{why}"),
+            InstallError::Failed(why) => format!("{FAILED}{why}"),
+            InstallError::Unsupported(why) => format!("{UNSUPPORTED}{why}"),
         };
         // The journal has it too.
         let _ = std::fs::write(refusal(self.state, self.package), word);
@@ -246,6 +251,9 @@ impl Bench<'_> {
         let slots = Slots::new(SystemFiles, self.state);
         if slots.running(self.package).map_err(guard_failed)?.is_some() {
             return Ok("a release of ours is the way back".to_owned());
+        }
+        if let Some(why) = cannot(self.root, installer) {
+            return Err(InstallError::Unsupported(why));
         }
         let tool = Tool::new(self.root, installer);
         let name = if installer == Installer::Rpm {
