@@ -15,6 +15,8 @@ use crate::lease::Lease;
 #[derive(Debug, Default)]
 pub(super) struct State {
     pub counters: Counters,
+    /// The signals were counted at this opening: the program before did not.
+    pub counted_anew: bool,
     /// Commits remembered, by request id.
     pub requests: BTreeMap<[u8; 16], u64>,
     /// The same, oldest first.
@@ -96,7 +98,8 @@ impl State {
             counters: Counters::read(&counters)?,
             ..Self::default()
         };
-        if !Counters::counts_signals(&counters) {
+        state.counted_anew = !Counters::counts_signals(&counters);
+        if state.counted_anew {
             for key in db.scan_prefix([SIGNAL]).keys() {
                 key.map_err(|why| read_failed(&why))?;
                 state.counters.signals += 1;

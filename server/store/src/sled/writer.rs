@@ -390,24 +390,32 @@ impl Writer {
             set_aside,
         } = self.folder.open(&self.options, rewrite)?;
         let state = match State::load(&db)? {
+            Some(state) if state.counted_anew => {
+                // Readers see the row, and it says nothing of signals yet.
+                self.write_first(&db, &file, &state)?;
+                state
+            }
             Some(state) => state,
-            None => self.initialise(&db, &file)?,
+            None => {
+                let state = State::default();
+                self.write_first(&db, &file, &state)?;
+                state
+            }
         };
         self.view.show(db.clone());
         self.base = Some(Base { db, file, state });
         Ok(set_aside)
     }
 
-    fn initialise(&self, db: &Db, file: &std::fs::File) -> Result<State, StoreError> {
-        let state = State::default();
+    /// Writes what must be there before anything else is.
+    fn write_first(&self, db: &Db, file: &std::fs::File, state: &State) -> Result<(), StoreError> {
         let mut batch = ::sled::Batch::default();
         batch.insert(FORMAT_ROW, &FORMAT.to_be_bytes());
         batch.insert(COUNTERS_ROW, state.counters.bytes());
         db.apply_batch(batch).map_err(|why| read_failed(&why))?;
         db.flush().map_err(|why| read_failed(&why))?;
         let synced = self.options.disk.sync_data(file, &self.folder.db_path());
-        synced.map_err(|why| failed(&why.to_string()))?;
-        Ok(state)
+        synced.map_err(|why| failed(&why.to_string()))
     }
 
     fn close(&mut self) {
