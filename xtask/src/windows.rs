@@ -80,21 +80,6 @@ pub fn run_test(args: &TestArgs) -> Result<()> {
     Ok(())
 }
 
-/// What continuous integration has the time for: lints, and the tests of what only Windows has.
-pub fn run_ci() -> Result<()> {
-    let Some(toolchain) = ready(|| Ok(())) else {
-        return Ok(());
-    };
-    lint(&toolchain, &[])?;
-    match Wine::is_there() {
-        Ok(()) => test_crates(&toolchain, &["ringward-guard", "ringward-agent-os"]),
-        Err(why) => {
-            println!("skipped: {why:#}");
-            Ok(())
-        }
-    }
-}
-
 /// The compiler, where it and whatever else is asked for is there; else why not is said.
 fn ready(more: impl FnOnce() -> Result<()>) -> Option<Toolchain> {
     let ready = Toolchain::find().and_then(|toolchain| more().map(|()| toolchain));

@@ -207,20 +207,14 @@ fn check_audit(config: &Config, heads: &[PathBuf], findings: &mut Findings) {
     }
 }
 
-fn each_entry(config: &Config, mut take: impl FnMut(&[u8])) -> Result<(), ServerError> {
+fn each_entry(config: &Config, mut take: impl FnMut(&[u8]) + Send) -> Result<(), ServerError> {
     let failed = |source| ServerError::Store {
         doing: "reading the audit log",
         source,
     };
     let store = AnyStore::sled(&config.data.store(), ringward_store::Options::default());
     let store = store.map_err(failed)?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .build()
-        .map_err(ServerError::file(
-            "starting a reader of",
-            &config.data.store(),
-        ))?;
-    runtime.block_on(async {
+    let read = async {
         let mut next = 0;
         loop {
             let page = store.audit(next, AUDIT_PAGE).await.map_err(failed)?;
@@ -230,6 +224,21 @@ fn each_entry(config: &Config, mut take: impl FnMut(&[u8])) -> Result<(), Server
             next = last.index + 1;
             page.iter().for_each(|stored| take(&stored.entry));
         }
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .map_err(ServerError::file(
+            "starting a reader of",
+            &config.data.store(),
+        ))?;
+    // On a thread of its own: whoever asks may be inside a runtime already, where none can block.
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| runtime.block_on(read));
+        reader.join().unwrap_or_else(|_| {
+            Err(ServerError::Inconsistent {
+                what: "reading the audit log ended in a panic".to_owned(),
+            })
+        })
     })
 }
 
