@@ -225,16 +225,18 @@ fn each_entry(config: &Config, mut take: impl FnMut(&[u8]) + Send) -> Result<(),
             page.iter().for_each(|stored| take(&stored.entry));
         }
     };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .build()
-        .map_err(ServerError::file(
-            "starting a reader of",
-            &config.data.store(),
-        ))?;
+    let reader = || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .map_err(ServerError::file(
+                "starting a reader of",
+                &config.data.store(),
+            ))?;
+        runtime.block_on(read)
+    };
     // On a thread of its own: whoever asks may be inside a runtime already, where none can block.
     std::thread::scope(|scope| {
-        let reader = scope.spawn(|| runtime.block_on(read));
-        reader.join().unwrap_or_else(|_| {
+        scope.spawn(reader).join().unwrap_or_else(|_| {
             Err(ServerError::Inconsistent {
                 what: "reading the audit log ended in a panic".to_owned(),
             })

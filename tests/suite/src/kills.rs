@@ -12,6 +12,7 @@ use ringward_agent::counters::told_so_far;
 use ringward_agent::spool::{DiskFiles, Spool};
 use ringward_agent_os::fake::Script;
 use ringward_store::{AnyStore, Store as _};
+use ringward_wire::command::Act;
 use ringward_wire::token::TokenSpec;
 use ringwardctl::client::{Client, act};
 use ringwardctl::context::Context;
@@ -146,7 +147,7 @@ struct Run {
     agents: Vec<AgentProcess>,
     counts: Vec<Arc<Count>>,
     chatter: JoinSet<Result<()>>,
-    orders: JoinSet<Result<()>>,
+    orders: JoinSet<Result<Act>>,
     spec: TokenSpec,
     random: fastrand::Rng,
     sabotage: Option<Sabotage>,
@@ -277,31 +278,31 @@ impl Run {
     }
 
     /// A person orders something while the server is killed, and asks again until there is an answer;
-    /// then once more, as one does whose answer was lost.
+    /// at the end of the run once more, as one does whose answer was lost.
     fn order(&mut self) {
         self.outcome.orders += 1;
         let (context, spec) = (self.lab.context().to_owned(), self.spec.clone());
         let order = act(&format!("{ORDER}{}", self.outcome.orders));
         self.orders.spawn(async move {
-            for _ in 0..2 {
-                wait_for("an answer to an order", PATIENCE, async || {
-                    let context = Context::load(Some(&context))?;
-                    let asked = async {
-                        let client = Client::connect(&context).await?;
-                        client.create_token(order.clone(), spec.clone()).await
-                    };
-                    let answer = tokio::time::timeout(Duration::from_secs(3), asked).await;
-                    Ok(matches!(answer, Ok(Ok(_))).then_some(()))
-                })
-                .await?;
-            }
-            Ok(())
+            wait_for("an answer to an order", PATIENCE, async || {
+                let context = Context::load(Some(&context))?;
+                let asked = async {
+                    let client = Client::connect(&context).await?;
+                    client.create_token(order.clone(), spec.clone()).await
+                };
+                let answer = tokio::time::timeout(Duration::from_secs(3), asked).await;
+                Ok(matches!(answer, Ok(Ok(_))).then_some(()))
+            })
+            .await?;
+            Ok(order)
         });
     }
 
     async fn count_orders(&mut self) -> Result<()> {
         while let Some(answered) = self.orders.join_next().await {
-            answered??;
+            let order = answered??;
+            let client = self.lab.client();
+            client.create_token(order, self.spec.clone()).await?;
         }
         let mut done: Vec<String> = self
             .lab
