@@ -67,18 +67,17 @@ impl Incident {
 
     /// After a restart: who was exposed to what, and failed, stands in the rollouts.
     pub(super) fn recall(&mut self, rollout: &Rollout, now: Timestamp) {
-        let attribution = rollout.pace.attribution;
+        let watched = watched(rollout.pace.attribution);
         let title = release_words(rollout);
         for member in rollout.members() {
-            let Some(exposure) = member.exposure().filter(|e| e.begun_at + attribution > now)
-            else {
+            let Some(exposure) = member.exposure().filter(|e| e.begun_at + watched > now) else {
                 continue;
             };
             self.suspects
                 .took(member.host, print(rollout.spec.release), &title);
             let failed = matches!(&member.stage, Stage::Ended(ending, _) if ending.is_failure());
             if failed && self.suspects.failed(member.host) {
-                let until = exposure.begun_at + attribution;
+                let until = exposure.begun_at + watched;
                 self.forget.push_back((until, member.host));
             }
         }
@@ -106,8 +105,8 @@ impl Incident {
 
     /// Hosts whose failure became known in the last hour, newest first, and the count expected of an
     /// hour by what failed before.
-    fn last_hour(&self, now: Timestamp, attribution: Millis) -> (Vec<HostId>, f64) {
-        let limit = now + attribution - SURGE_WITHIN;
+    fn last_hour(&self, now: Timestamp, kept: Millis) -> (Vec<HostId>, f64) {
+        let limit = now + kept - SURGE_WITHIN;
         let recent: Vec<HostId> = self
             .forget
             .iter()
@@ -117,7 +116,7 @@ impl Incident {
             .collect();
         let (hosts, _) = self.suspects.totals();
         let young = hosts as f64 * YOUNG_RATE / 24.0;
-        let watched = now.since(self.watched_since).0.min(attribution.0) as f64 / 3.6e6 - 1.0;
+        let watched = now.since(self.watched_since).0.min(kept.0) as f64 / 3.6e6 - 1.0;
         let before = self.forget.len().saturating_sub(recent.len()) as f64;
         let usual = (before + 0.5) / watched.max(1.0);
         // Before a day has passed nobody knows what is usual.
@@ -128,6 +127,13 @@ impl Incident {
         };
         (recent, expected.max(young / 10.0))
     }
+}
+
+/// How long a failed host stays under watch: never shorter than the incident that counts it may be
+/// open. An attribution time below the time silence takes to be believed would forget the first
+/// failure before the second is known.
+fn watched(attribution: Millis) -> Millis {
+    attribution.max(QUIET)
 }
 
 /// What names a release of ours among the changes.
@@ -170,12 +176,12 @@ impl Control {
 
     /// A host failed, whatever runs on it.
     pub(super) fn suspects_failed(&mut self, id: HostId) {
-        let (now, attribution) = (self.now, self.policy.pace.attribution);
+        let (now, watched) = (self.now, watched(self.policy.pace.attribution));
         self.incident.forget_old(now);
         if !self.incident.suspects.failed(id) {
             return;
         }
-        self.incident.forget.push_back((now + attribution, id));
+        self.incident.forget.push_back((now + watched, id));
         self.incident.stale = true;
         if let Some(open) = self.incident.open() {
             open.failed = open.failed.saturating_add(1);
@@ -183,7 +189,7 @@ impl Control {
             open.failed_hosts.insert(0, id);
             open.failed_hosts.truncate(INCIDENT_HOSTS_MAX);
         } else {
-            let (recent, expected) = self.incident.last_hour(now, attribution);
+            let (recent, expected) = self.incident.last_hour(now, watched);
             if is_surge(recent.len() as u64, expected) {
                 let cause = format!(
                     "{} hosts failed within an hour where {expected:.2} are usual",

@@ -120,7 +120,7 @@ fn page(ours: &[Summary], others: &[Summary]) -> String {
         "# Results of the fleet simulator\n\nMade by `cargo xtask sim --results`. The machine under test is the server's own rollout; only hosts are \
          modelled: rings of 1, 9 and 90 %, soak 15 min, apply and boot 1-10 min, base 10⁻⁴ a reboot or exposure, every host rebooting once a day on \
          average from 72 h before the start, α = 10⁻³. Seeds start at 0 without gaps. Intervals are Clopper-Pearson, 95 %. The oracle knows the harm \
-         and needs ln(1/α) / KL(q‖p₀) exposures.\n\n",
+         and needs ln(1/α) / KL(q‖p₀) exposures, rounded up to whole hosts.\n\n",
     );
     harmful(&mut text, ours);
     clean(&mut text, ours);

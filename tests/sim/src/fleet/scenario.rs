@@ -202,7 +202,7 @@ impl Scenario {
         self.harm.is_none() && self.vendor.is_none()
     }
 
-    /// What the best test would need, at this α.
+    /// What the best test would need, at this α: whole hosts, since nobody exposes three quarters of one.
     #[must_use]
     pub fn oracle(&self, alpha: f64) -> Option<Oracle> {
         let harm = self.harm.as_ref()?;
@@ -215,7 +215,7 @@ impl Scenario {
         };
         let divergence = q * (q / p).ln() + rest;
         (divergence > 0.0).then(|| Oracle {
-            exposures: (1.0 / alpha).ln() / divergence,
+            exposures: ((1.0 / alpha).ln() / divergence).ceil(),
             rate: q,
         })
     }
