@@ -2,8 +2,10 @@
 
 mod audit;
 mod incidents;
+mod tokens;
 
 pub use incidents::SuspectsNow;
+pub use tokens::CreatedToken;
 
 use crate::context::Context;
 use crate::error::Error;
@@ -20,7 +22,6 @@ use ringward_wire::page::{PageRequest, SIZE_MAX};
 use ringward_wire::policy::PolicyView;
 use ringward_wire::release::ReleaseDetail;
 use ringward_wire::report::{MemberKind, MembersRequest};
-use ringward_wire::token::{TokenSpec, TokenView};
 use ringward_wire::watch::{Andon, WatchEvent};
 use ringward_wire::{DecodeError, client, pb};
 use rustls::ClientConfig;
@@ -51,17 +52,6 @@ pub(crate) const PAGES_MAX: usize = 1000;
 #[derive(Debug, Clone)]
 pub struct Client {
     channel: Channel,
-}
-
-/// A token just made.
-#[derive(Debug, Clone)]
-pub struct CreatedToken {
-    /// What was done.
-    pub outcome: Outcome,
-    /// The text for `ringward-agent enroll`, a secret; `None` on a dry run.
-    pub text: Option<String>,
-    /// What the server keeps of it; `None` on a dry run.
-    pub view: Option<TokenView>,
 }
 
 /// How a server stands.
@@ -329,59 +319,6 @@ impl Client {
     pub async fn host(&self, host: HostId) -> Result<HostView, Error> {
         let query = request(pb::GetHostRequest { host: host.0 });
         answered("reading the host", self.fleet().get_host(query).await)
-    }
-
-    /// A new enrolment token.
-    ///
-    /// # Errors
-    /// See [`command`](Self::command).
-    pub async fn create_token(&self, act: Act, spec: TokenSpec) -> Result<CreatedToken, Error> {
-        let doing = "creating the token";
-        let order = request(pb::CreateTokenRequest {
-            act: Some(act.into()),
-            spec: Some(spec.into()),
-        });
-        let answer = taken(doing, self.fleet().create_token(order).await)?;
-        let view = answer.view.map(TokenView::try_from).transpose();
-        Ok(CreatedToken {
-            outcome: outcome(doing, answer.outcome)?,
-            text: Some(answer.token).filter(|text| !text.is_empty()),
-            view: view.map_err(unreadable(doing))?,
-        })
-    }
-
-    /// Every enrolment token.
-    ///
-    /// # Errors
-    /// See [`command`](Self::command).
-    pub async fn tokens(&self) -> Result<Vec<TokenView>, Error> {
-        let doing = "listing tokens";
-        let (mut tokens, mut page_token) = (Vec::new(), Vec::new());
-        for _ in 0..PAGES_MAX {
-            let query = pb::ListTokensRequest {
-                page_size: SIZE_MAX as u32,
-                page_token,
-            };
-            let page = taken(doing, self.fleet().list_tokens(request(query)).await)?;
-            tokens.extend(read::<TokenView, _>(doing, page.tokens)?);
-            page_token = page.next_page_token;
-            if page_token.is_empty() {
-                break;
-            }
-        }
-        Ok(tokens)
-    }
-
-    /// Ends a token.
-    ///
-    /// # Errors
-    /// See [`command`](Self::command).
-    pub async fn revoke_token(&self, act: Act, id: &str) -> Result<Outcome, Error> {
-        let order = request(pb::RevokeTokenRequest {
-            act: Some(act.into()),
-            id: id.to_owned(),
-        });
-        answered("revoking the token", self.fleet().revoke_token(order).await)
     }
 
     /// Publishes a release: its envelope, and the files of its artefacts (not read on a dry run).

@@ -15,7 +15,7 @@ mod subject;
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
-use ringward_suite::process::Programs;
+use ringward_suite::process::Place;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -23,17 +23,8 @@ use std::process::ExitCode;
 #[derive(Parser)]
 #[command(name = "ringward-fleet-load", about = "Load on a real server")]
 struct Cli {
-    /// Folder with the built programs
-    #[arg(
-        long,
-        value_name = "DIR",
-        global = true,
-        default_value = "target/release"
-    )]
-    programs: PathBuf,
-    /// Keep everything in this folder (default: a new one, removed at the end)
-    #[arg(long, value_name = "DIR", global = true)]
-    dir: Option<PathBuf>,
+    #[command(flatten)]
+    place: Place,
     #[command(subcommand)]
     verb: Verb,
 }
@@ -72,9 +63,7 @@ async fn main() -> ExitCode {
 }
 
 async fn carry_out(cli: Cli) -> Result<()> {
-    let temporary = tempfile::tempdir()?;
-    let dir = cli.dir.unwrap_or_else(|| temporary.path().to_owned());
-    let programs = Programs::new(cli.programs);
+    let (programs, dir, _temporary) = cli.place.settle()?;
     match cli.verb {
         Verb::Fleet(options) => {
             descriptors(options.agents)?;

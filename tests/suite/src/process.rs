@@ -27,6 +27,37 @@ impl Programs {
     }
 }
 
+/// Where a long run finds its programs and keeps its files.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Place {
+    /// Folder with the built programs (default: where this one is)
+    #[arg(long, value_name = "DIR", global = true)]
+    programs: Option<PathBuf>,
+    /// Keep everything in this folder (default: a new one, removed at the end)
+    #[arg(long, value_name = "DIR", global = true)]
+    dir: Option<PathBuf>,
+}
+
+impl Place {
+    /// The programs, the folder, and what removes a folder that was not asked for.
+    ///
+    /// # Errors
+    /// No folder can be made, or this program does not know where it is.
+    pub fn settle(self) -> Result<(Programs, PathBuf, tempfile::TempDir)> {
+        let temporary = tempfile::tempdir().context("making a folder for the run")?;
+        let programs = match self.programs {
+            Some(programs) => programs,
+            None => std::env::current_exe()
+                .context("looking for the built programs")?
+                .parent()
+                .map(Path::to_owned)
+                .unwrap_or_default(),
+        };
+        let dir = self.dir.unwrap_or_else(|| temporary.path().to_owned());
+        Ok((Programs::new(programs), dir, temporary))
+    }
+}
+
 /// A process that runs until it is stopped or dropped.
 #[derive(Debug)]
 pub struct Running {

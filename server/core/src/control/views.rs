@@ -150,6 +150,14 @@ impl Control {
         self.hosts.get(&id).map(|host| self.view_of(host))
     }
 
+    /// Up to where a host's signals are stored without a gap; 0 for a host that is not known.
+    #[must_use]
+    pub fn signals_through(&self, id: HostId) -> u64 {
+        self.hosts
+            .get(&id)
+            .map_or(0, |host| host.record.signals_through.0)
+    }
+
     /// A page of hosts by id, after `after`, at most `limit`; retired ones only where asked for.
     #[must_use]
     pub fn hosts(

@@ -4,6 +4,7 @@ use super::{
     Shared, admin, breaks_glass, carry_out, not_found, plain_outcome, scope, store_failed,
     token_refused, whole,
 };
+use crate::actor::Seen;
 use crate::pki::random;
 use crate::tokens::Order;
 use ringward_domain::HostId;
@@ -17,13 +18,14 @@ use ringward_wire::page::PageRequest;
 use ringward_wire::pb::fleet_service_server::FleetService;
 use ringward_wire::token::{EnrolmentToken, Secret, TokenSpec};
 use ringward_wire::{command, pb, status};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
 /// Newest signals shown of one host.
 const SIGNALS_SHOWN: usize = 50;
 /// Signals read in one page of a host.
-const SIGNALS_PAGE: usize = 4_096;
+const SIGNALS_PAGE: usize = 512;
 
 /// The fleet service.
 #[derive(Clone)]
@@ -86,7 +88,8 @@ impl FleetService for FleetApi {
     ) -> Result<Response<pb::HostView>, Status> {
         let scope = scope(&self.0.handle, &*admin(&request)?, Permission::Read).await?;
         let id = HostId(request.into_inner().host);
-        let view = self.0.handle.ask(move |seen| seen.host(id)).await?;
+        let look = move |seen: &Seen<'_>| (seen.host(id), seen.control.signals_through(id));
+        let (view, through) = self.0.handle.ask(look).await?;
         // What a caller may not see does not exist for them.
         let view = view.filter(|host| scope.0.covers_both(&scope.1, &host.labels));
         let mut view = view.ok_or_else(|| {
@@ -96,7 +99,7 @@ impl FleetService for FleetApi {
                 "list them with `ringwardctl hosts list`",
             )
         })?;
-        view.signals = self.newest_signals(id).await?;
+        view.signals = self.newest_signals(id, through).await?;
         Ok(Response::new(view.into()))
     }
 
@@ -246,20 +249,30 @@ impl FleetApi {
         carry_out(&self.0.handle, admin.caller(false), command).await
     }
 
-    /// The newest signals of a host, newest first, from the store.
-    async fn newest_signals(&self, host: HostId) -> Result<Vec<Signal>, Status> {
-        let mut newest = std::collections::VecDeque::new();
-        let mut after = None;
+    /// The newest signals of a host, newest first, from the store: the end of its stream is read, and
+    /// further back only where numbers are missing.
+    async fn newest_signals(&self, host: HostId, through: u64) -> Result<Vec<Signal>, Status> {
+        let mut span = SIGNALS_SHOWN as u64;
         loop {
-            let page = self
-                .0
-                .store
-                .signals(Some(host.0), after, SIGNALS_PAGE)
-                .await
-                .map_err(|error| store_failed(&error))?;
-            let last = page.last().map(|signal| (signal.host, signal.seq));
+            let from = through.saturating_sub(span);
+            let newest = self.signals_after(host, from).await?;
+            if newest.len() >= SIGNALS_SHOWN || from == 0 {
+                return Ok(newest);
+            }
+            span = span.saturating_mul(64);
+        }
+    }
+
+    /// The newest of a host's signals after `from`, newest first.
+    async fn signals_after(&self, host: HostId, from: u64) -> Result<Vec<Signal>, Status> {
+        let mut newest = VecDeque::new();
+        let mut after = (from > 0).then_some((host.0, from));
+        loop {
+            let page = self.0.store.signals(Some(host.0), after, SIGNALS_PAGE);
+            let page = page.await.map_err(|error| store_failed(&error))?;
             let full = page.len() == SIGNALS_PAGE;
             for stored in page {
+                after = Some((stored.host, stored.seq));
                 // One that cannot be read is not worth losing the others for.
                 if let Ok(signal) = serde_json::from_slice::<Signal>(&stored.value) {
                     newest.push_front(signal);
@@ -269,7 +282,6 @@ impl FleetApi {
             if !full {
                 return Ok(newest.into());
             }
-            after = last;
         }
     }
 }

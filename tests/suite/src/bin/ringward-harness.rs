@@ -1,7 +1,7 @@
 //! The long runs over real processes; started by `cargo xtask fault-test`, `hostile-test` and `fuzz`.
 
 use clap::{Parser, Subcommand};
-use ringward_suite::process::Programs;
+use ringward_suite::process::Place;
 use ringward_suite::{fuzz, hostile, kills, told};
 use rustix::process::{Resource, Rlimit, setrlimit};
 use std::path::PathBuf;
@@ -10,17 +10,8 @@ use std::process::ExitCode;
 #[derive(Parser)]
 #[command(name = "ringward-harness", about = "Long runs over real processes")]
 struct Cli {
-    /// Folder with the built programs
-    #[arg(
-        long,
-        value_name = "DIR",
-        global = true,
-        default_value = "target/debug"
-    )]
-    programs: PathBuf,
-    /// Keep everything in this folder (default: a new one, removed at the end)
-    #[arg(long, value_name = "DIR", global = true)]
-    dir: Option<PathBuf>,
+    #[command(flatten)]
+    place: Place,
     #[command(subcommand)]
     verb: Verb,
 }
@@ -61,9 +52,7 @@ async fn main() -> ExitCode {
 }
 
 async fn carry_out(cli: Cli) -> anyhow::Result<Vec<String>> {
-    let temporary = tempfile::tempdir()?;
-    let dir = cli.dir.unwrap_or_else(|| temporary.path().to_owned());
-    let programs = Programs::new(cli.programs);
+    let (programs, dir, _temporary) = cli.place.settle()?;
     match cli.verb {
         Verb::HostileTest(options) => {
             let program = std::env::current_exe()?;

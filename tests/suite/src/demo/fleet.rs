@@ -1,6 +1,6 @@
 //! The demo's fleet: one server process, three agent processes, two hundred simulated hosts.
 
-use super::chaos::{Blow, Chaos};
+use super::chaos::Chaos;
 use super::story::Story;
 use super::{POLICY, REAL, SIMULATED};
 use crate::process::{Programs, Running, outlasting_a_full_disk, output, wait_for};
@@ -34,16 +34,16 @@ pub struct Demo {
     pub package: PackageName,
     /// The window with which the newest rollout began.
     pub first_window: u64,
-    programs: Programs,
-    dir: PathBuf,
-    context: PathBuf,
+    pub(super) programs: Programs,
+    pub(super) dir: PathBuf,
+    pub(super) context: PathBuf,
     client: Client,
     /// State folder by host name.
     roots: BTreeMap<String, PathBuf>,
-    server: Option<Running>,
-    agents: Vec<Running>,
+    pub(super) server: Option<Running>,
+    pub(super) agents: Vec<Running>,
     fleet: Fleet,
-    chaos: Option<Chaos>,
+    pub(super) chaos: Option<Chaos>,
 }
 
 fn script(hostname: String, index: usize) -> Script {
@@ -187,7 +187,7 @@ impl Demo {
         Ok(())
     }
 
-    fn run_agent(&self, index: usize) -> Result<Running> {
+    pub(super) fn run_agent(&self, index: usize) -> Result<Running> {
         let name = format!("real-{index}");
         let config = self.dir.join(format!("{name}.toml"));
         let log = self.dir.join(format!("{name}.log"));
@@ -199,24 +199,6 @@ impl Demo {
         )
     }
 
-    /// Kills server and first agent, tears the agent's spool, and starts both again.
-    async fn strike(&mut self, chaos: &mut Chaos, story: &Story) -> Result<()> {
-        story.say("chaos: SIGKILL to the server and to real-0; the tail of its spool is torn");
-        if let Some(server) = self.server.take() {
-            server.kill().await?;
-            chaos.report.server_kills += 1;
-        }
-        self.agents.remove(0).kill().await?;
-        chaos.report.agent_kills += 1;
-        chaos.tear_spool(&self.dir.join("real-0").join("spool"))?;
-        let agent = self.run_agent(0)?;
-        self.agents.insert(0, agent);
-        self.server = Some(start_server(&self.programs, &self.dir)?);
-        reach(&self.context).await?;
-        story.say("chaos: both run again");
-        Ok(())
-    }
-
     /// One look at a rollout; under chaos the server may be away for a while.
     async fn look(&self, id: RolloutId) -> Result<Option<RolloutView>> {
         if self.chaos.is_none() {
@@ -224,42 +206,6 @@ impl Demo {
         }
         let answer = tokio::time::timeout(Duration::from_secs(2), self.client.rollout(id)).await;
         Ok(answer.ok().and_then(Result::ok))
-    }
-
-    /// Ends the full disk when its time is over, whether the server answers or not.
-    fn free_disk(&mut self, story: &Story) -> Result<()> {
-        let pid = self.server.as_ref().and_then(Running::pid);
-        match &mut self.chaos {
-            Some(chaos) if chaos.is_full_long_enough() => {
-                story.say("chaos: the server's disk has room again");
-                chaos.free_disk(pid)
-            }
-            _ => Ok(()),
-        }
-    }
-
-    async fn suffer(&mut self, view: &RolloutView, story: &Story) -> Result<()> {
-        let Some(mut chaos) = self.chaos.take() else {
-            return Ok(());
-        };
-        let pid = self.server.as_ref().and_then(Running::pid);
-        let done = match chaos.next_blow(view) {
-            Some(Blow::Kill) => self.strike(&mut chaos, story).await,
-            Some(Blow::FillDisk) => {
-                story.say("chaos: the server's disk is full for ten seconds");
-                chaos.fill_disk(pid)
-            }
-            None => Ok(()),
-        };
-        self.chaos = Some(chaos);
-        done
-    }
-
-    /// What chaos did, if it was let loose.
-    #[must_use]
-    pub fn chaos_report(&self) -> Option<super::chaos::Report> {
-        let log = std::fs::read_to_string(self.dir.join("server.log")).unwrap_or_default();
-        self.chaos.as_ref().map(|chaos| chaos.report(&log))
     }
 
     /// The admin's connection.
@@ -568,7 +514,7 @@ impl Demo {
     }
 }
 
-fn start_server(programs: &Programs, dir: &Path) -> Result<Running> {
+pub(super) fn start_server(programs: &Programs, dir: &Path) -> Result<Running> {
     let data = dir.join("server");
     let (program, words) = outlasting_a_full_disk(
         &programs.path("ringward-server"),
@@ -593,7 +539,7 @@ async fn simulate(base: &Path, token: &str) -> Result<Fleet> {
     Ok(Fleet::start(base, SIMULATED)?)
 }
 
-async fn reach(context: &Path) -> Result<Client> {
+pub(super) async fn reach(context: &Path) -> Result<Client> {
     wait_for(
         "an answer of the server",
         Duration::from_secs(20),

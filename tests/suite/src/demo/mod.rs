@@ -1,5 +1,6 @@
 //! The demo: 203 hosts, a good release, a lethal one that stops itself, and everybody's way back.
 
+mod blows;
 mod chaos;
 mod crowd;
 mod fleet;
