@@ -3,7 +3,7 @@
 use super::Control;
 use crate::host::Host;
 use crate::rollout::Rollout;
-use crate::rollout::member::Readiness;
+use crate::rollout::member::{Readiness, Stage};
 use ringward_domain::host::HostState;
 use ringward_domain::ids::RolloutId;
 use ringward_domain::observed::PrepareState;
@@ -71,7 +71,12 @@ impl Control {
             Some(PrepareState::Ready) => Readiness::Ready,
             Some(PrepareState::Retrying(_)) => Readiness::PrepareFailing,
             Some(PrepareState::Refused(why)) => Readiness::Refuses(why),
-            Some(PrepareState::Working) | None => Readiness::Preparing,
+            Some(PrepareState::Working) => Readiness::Preparing,
+            // It was taken off the release when it refused, and has nothing to say of it since.
+            None => match rollout.member(host.record.id).map(|member| &member.stage) {
+                Some(Stage::Refused(why)) => Readiness::Refuses(*why),
+                _ => Readiness::Preparing,
+            },
         }
     }
 

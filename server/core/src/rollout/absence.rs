@@ -49,11 +49,15 @@ impl Rollout {
         }
     }
 
-    /// The host is back from an announced absence.
+    /// The host is back: with a new session, or awake again. What it refused it is asked once more,
+    /// since another agent or another policy of its own may be there now.
     pub fn back(&mut self, host: HostId, now: Timestamp) {
         let Some(i) = self.member_index(host) else {
             return;
         };
+        if matches!(self.members[i].stage, Stage::Refused(_)) {
+            self.enter(i, now, Stage::Waiting);
+        }
         if matches!(&self.members[i].stage, Stage::Exposed(exposure) if exposure.absent.is_some()) {
             self.edit_exposure(i, now, |exposure| {
                 if let Some((_, since)) = exposure.absent.take() {

@@ -4,7 +4,7 @@ use ringward_domain::host::{Arch, Facts, GuardTier, Os};
 use ringward_domain::ids::{AgentStart, BootId, Epoch, Generation, SignalSeq};
 use ringward_domain::ledger::{NotSwitchedWhy, RevertWhy};
 use ringward_domain::observed::{
-    AttemptObserved, Observed, PackageObserved, PhaseObserved, PrepareState, Preparing,
+    AttemptObserved, Observed, PackageObserved, PhaseObserved, PrepareState, Preparing, RefuseWhy,
 };
 use ringward_domain::session::{Begin, Heartbeat, Hello, RequestGrant, ToAgent, ToServer};
 use ringward_domain::{
@@ -21,6 +21,8 @@ pub enum Fate {
     Dark,
     /// Crash-loops; the guard reverts and the host says so.
     Reverts,
+    /// The host will not take it, as it says once it has looked.
+    Refuses,
 }
 
 /// How long a dark host stays dark.
@@ -39,7 +41,7 @@ pub struct Agent {
     boots: u64,
     starts: u64,
     nonces: u64,
-    accepted: (Epoch, Generation),
+    pub accepted: (Epoch, Generation),
     pub desired: Option<Desired>,
     pub running: Option<(ReleaseDigest, Version)>,
     pub committed: Option<(ReleaseDigest, Version)>,
@@ -163,16 +165,22 @@ impl Agent {
                 .map(|(assignment, ready)| Preparing {
                     rollout: assignment.rollout,
                     release: assignment.release,
-                    state: if *ready == Timestamp(0) {
-                        PrepareState::Ready
-                    } else {
-                        PrepareState::Working
+                    state: match *ready == Timestamp(0) {
+                        true if self.refuses(assignment) => {
+                            PrepareState::Refused(RefuseWhy::Platform)
+                        }
+                        true => PrepareState::Ready,
+                        false => PrepareState::Working,
                     },
                 }),
             attempt: self.attempt.clone(),
             bars: self.bars.iter().copied().collect(),
             orders: Default::default(),
         }
+    }
+
+    fn refuses(&self, assignment: &Assignment) -> bool {
+        (self.fate_of)(self.id, &assignment.release) == Fate::Refuses
     }
 
     /// Whether it runs at all.
@@ -443,6 +451,7 @@ impl Agent {
             return;
         };
         if assignment.invited
+            && !self.refuses(assignment)
             && self.asked.is_none()
             && self.beginning.is_none()
             && self.retry_at <= now

@@ -54,6 +54,36 @@ fn a_good_release_reaches_every_host_of_any_fleet() {
 }
 
 #[test]
+fn a_host_that_refuses_is_asked_once_a_session_and_counts_as_refused() {
+    // Alone in its ring, and beside others; with a release before, and without.
+    for (hosts, before) in [(1, false), (1, true), (12, true)] {
+        let mut world = World::new(hosts, DEMO, 1, |_, release| match release.0[0] >= 100 {
+            true => Fate::Refuses,
+            false => Fate::Fine,
+        });
+        if before {
+            let good = world.publish(GOOD);
+            complete(&mut world, good);
+        }
+        let refused = world.publish(BAD);
+        let rollout = world.start(refused);
+        let rings = |w: &World| -> u64 { w.view(rollout).rings.iter().map(|r| r.refused).sum() };
+        assert!(world.until(Millis::mins(1), |w| rings(w) > 0));
+        world.until(Millis::mins(1), |_| false);
+        let orders = |w: &World| w.agents.values().map(|a| a.accepted.1.0).max().unwrap();
+        let (given, said) = (orders(&world), rings(&world));
+        world.until(Millis::mins(2), |_| false);
+        assert_eq!(orders(&world), given, "{hosts}: orders go on and on");
+        assert_eq!(rings(&world), said);
+        // Its next session asks again: another agent may think otherwise.
+        world.disconnect(HostId(1));
+        world.until(Millis::mins(1), |_| false);
+        assert!(orders(&world) > given);
+        assert_eq!(rings(&world), said);
+    }
+}
+
+#[test]
 fn a_lethal_release_halts_in_a_fleet_of_any_size_and_is_rolled_back() {
     for hosts in [1, 5, 12, 50, 203] {
         let mut world = World::new(hosts, DEMO, 1, lethal);

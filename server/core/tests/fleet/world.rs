@@ -351,7 +351,7 @@ impl World {
         }
     }
 
-    fn disconnect(&mut self, host: HostId) {
+    pub fn disconnect(&mut self, host: HostId) {
         self.lose_session(host);
         self.handle(Event::Disconnected { host });
     }
