@@ -44,10 +44,13 @@ pub fn binaries(names: &[&str]) -> Result<PathBuf> {
     Ok(target_dir()?.join("debug"))
 }
 
-/// Build binaries fast in running, and return the folder they are in.
+/// Build binaries as they are shipped, and return the folder they are in.
 pub fn release_binaries(names: &[&str]) -> Result<PathBuf> {
     let mut command = cargo();
     command.args(["build", "--release", "--locked"]);
+    if names.contains(&"ringward-server") {
+        command.args(["--features", "ringward-server/jemalloc"]);
+    }
     for name in names {
         command.args(["--bin", name]);
     }

@@ -175,10 +175,10 @@ impl Control {
         if self.barred.remove(&digest) {
             self.set_standing(digest, Standing::Unproven);
         }
-        for (id, host) in self.hosts.iter_mut().filter(|(_, host)| host.bars(&digest)) {
+        for host in self.hosts.values_mut().filter(|host| host.bars(&digest)) {
             host.record.bars.remove(&digest);
             host.record.lifted.insert(digest);
-            self.out.hosts.insert(*id);
+            self.out.hosts.insert(host.record.id);
         }
         self.out.readiness.extend(self.hosts.keys().copied());
         self.refresh_all();

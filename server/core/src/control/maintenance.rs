@@ -53,9 +53,8 @@ impl Control {
         };
         let waiting: Vec<&Host> = self
             .hosts
-            .iter()
-            .filter(|(id, _)| outside(id))
-            .map(|(_, host)| host)
+            .values()
+            .filter(|host| outside(&host.record.id))
             .collect();
         if waiting.is_empty() {
             return None;

@@ -37,7 +37,7 @@ pub use publish::Enrolment;
 pub use restore::RestoreError;
 
 use crate::event::{Effect, Event};
-use crate::host::Host;
+use crate::host::Hosts;
 use crate::policy::Policy;
 use crate::record::RequestRecord;
 use crate::release::ReleaseRecord;
@@ -72,7 +72,7 @@ pub struct Control {
     policy: Policy,
     next_rollout: u64,
     next_request: u64,
-    hosts: BTreeMap<HostId, Host>,
+    hosts: Hosts,
     releases: BTreeMap<ReleaseDigest, ReleaseRecord>,
     /// Releases in bad standing: what every host is told not to install.
     barred: BTreeSet<ReleaseDigest>,
@@ -115,7 +115,7 @@ impl Control {
             policy,
             next_rollout: 1,
             next_request: 1,
-            hosts: BTreeMap::new(),
+            hosts: Hosts::default(),
             releases: BTreeMap::new(),
             barred: BTreeSet::new(),
             rollouts: BTreeMap::new(),

@@ -85,7 +85,7 @@ impl Control {
         if record.ephemeral.is_some() {
             self.ephemeral.insert(id);
         }
-        self.hosts.insert(id, Host::new(record));
+        self.hosts.insert(Host::new(record));
     }
 
     /// Adds a release; the same one again changes nothing.

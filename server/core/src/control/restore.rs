@@ -155,7 +155,7 @@ impl Control {
         }
         let mut host = Host::new(record);
         host.heard_before = self.now;
-        self.hosts.insert(host.record.id, host);
+        self.hosts.insert(host);
     }
 
     fn restore_control(&mut self, record: &ControlRecord) -> Result<(), RestoreError> {

@@ -189,13 +189,13 @@ impl Control {
     ) -> (Vec<HostView>, u64, u64) {
         let mut page = Vec::new();
         let (mut picked, mut all) = (0, 0);
-        for (id, host) in self.hosts.iter().filter(|(_, host)| seen(host)) {
+        for host in self.hosts.values().filter(|host| seen(host)) {
             all += 1;
             if !wanted(host) {
                 continue;
             }
             picked += 1;
-            if page.len() < limit && after.is_none_or(|after| *id > after) {
+            if page.len() < limit && after.is_none_or(|after| host.record.id > after) {
                 page.push(self.view_of(host));
             }
         }

@@ -42,6 +42,8 @@ pub struct Listener<A> {
     tcp: TcpListener,
 }
 
+type Tls = Box<TlsStream<TcpStream>>;
+
 struct Shared<A> {
     which: Which,
     tls: TlsAcceptor,
@@ -169,17 +171,8 @@ impl<A: Answer> Shared<A> {
     ) {
         let _open = self.metrics.connections_open.hold();
         // Boxed, so that a task keeps only the part it is in: all of them are alive at once.
-        let Some((tls, ticket)) = Box::pin(self.handshake(tcp, ticket)).await else {
+        let Some((tls, ticket, identity)) = Box::pin(self.meet(tcp, address, ticket)).await else {
             return;
-        };
-        let leaf = tls.get_ref().1.peer_certificates().and_then(<[_]>::first);
-        let identity = match self.identify(leaf) {
-            Ok(identity) => identity,
-            Err(error) => {
-                self.metrics.handshakes_failed.add_one();
-                tracing::info!(%address, %error, "connection refused");
-                return;
-            }
         };
         let (age, _held) = match identity {
             Identity::None | Identity::Expired(_) => (
@@ -200,6 +193,26 @@ impl<A: Answer> Shared<A> {
         match self.which {
             Which::Agents => Box::pin(self.serve_http2(tls, peer, age)).await,
             Which::Admins => Box::pin(self.serve_any(tls, peer, age)).await,
+        }
+    }
+
+    /// The handshake, and who came. The stream is boxed: each future that it is handed on to would
+    /// keep room for its 1.3 KiB, of every agent there is.
+    async fn meet(
+        &self,
+        tcp: TcpStream,
+        address: SocketAddr,
+        ticket: Ticket,
+    ) -> Option<(Tls, Ticket, Identity)> {
+        let (tls, ticket) = self.handshake(tcp, ticket).await?;
+        let leaf = tls.get_ref().1.peer_certificates().and_then(<[_]>::first);
+        match self.identify(leaf) {
+            Ok(identity) => Some((Box::new(tls), ticket, identity)),
+            Err(error) => {
+                self.metrics.handshakes_failed.add_one();
+                tracing::info!(%address, %error, "connection refused");
+                None
+            }
         }
     }
 
@@ -250,7 +263,7 @@ impl<A: Answer> Shared<A> {
         }
     }
 
-    async fn serve_http2(&self, tls: TlsStream<TcpStream>, peer: Peer, age: Duration) {
+    async fn serve_http2(&self, tls: Tls, peer: Peer, age: Duration) {
         let limits = &self.limits;
         let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
         builder
@@ -276,7 +289,7 @@ impl<A: Answer> Shared<A> {
         let _ = timeout(GOODBYE, connection).await;
     }
 
-    async fn serve_any(&self, tls: TlsStream<TcpStream>, peer: Peer, age: Duration) {
+    async fn serve_any(&self, tls: Tls, peer: Peer, age: Duration) {
         let limits = &self.limits;
         let mut builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
         builder
