@@ -68,9 +68,11 @@ impl Stream for Outbound {
 pub(super) async fn open(
     shared: Arc<Shared>,
     host: HostId,
-    mut frames: Streaming<pb::AgentFrame>,
+    frames: Streaming<pb::AgentFrame>,
     connection: Closing,
 ) -> Result<Outbound, Status> {
+    // Boxed, as the reader below: a task has room twice for what is moved into it.
+    let mut frames = Box::new(frames);
     let hello = tokio::time::timeout(HELLO, frames.message())
         .await
         .map_err(|_| Status::deadline_exceeded("no hello came within 10 s"))??
@@ -109,7 +111,7 @@ pub(super) async fn open(
         closed: Box::pin(close.clone().cancelled_owned()),
         _close: close.clone().drop_guard(),
     };
-    let reader = Reader {
+    let reader = Box::new(Reader {
         shared,
         host,
         id,
@@ -117,7 +119,7 @@ pub(super) async fn open(
         close,
         connection,
         audit: None,
-    };
+    });
     tokio::spawn(reader.run(frames));
     Ok(outbound)
 }
@@ -186,7 +188,7 @@ struct Reader {
 }
 
 impl Reader {
-    async fn run(mut self, mut frames: Streaming<pb::AgentFrame>) {
+    async fn run(mut self: Box<Self>, mut frames: Box<Streaming<pb::AgentFrame>>) {
         let shared = Arc::clone(&self.shared);
         let limits = &shared.limits;
         let mut rate = Rate::new(limits.host_messages_per_s, limits.host_message_burst);

@@ -63,7 +63,7 @@ impl Default for Options {
     /// 32 MiB of cache, 64 MiB left free, 1,024 queued writes, groups of 1 ms.
     fn default() -> Self {
         Self {
-            cache_bytes: 32 << 20,
+            cache_bytes: 8 << 20,
             min_free_bytes: 64 << 20,
             queue: 1024,
             linger: Duration::from_millis(1),
