@@ -5,7 +5,9 @@ import { failed, send, type Stage } from "../model/order";
 import { visible } from "../model/text";
 import { rolloutState } from "../model/words";
 import { requestId } from "./clients";
+import type { Permission } from "../model/people";
 import { isOver, live } from "./live.svelte";
+import { me } from "./me.svelte";
 
 /** What goes with every order. */
 export interface ActInit {
@@ -85,9 +87,17 @@ export const acts = new Acts();
 /** An order on offer: what it would do, or why it cannot be given. */
 export type Offer = { order: Order; why?: undefined } | { order?: undefined; why: string };
 
+/** The order, where the person's role carries it. */
+export function may(permission: Permission, offer: Offer): Offer {
+  const why = me.lacks(permission);
+  return why ? { why } : offer;
+}
+
 const name = (r: RolloutView) => `${visible(r.package)} ${visible(r.version)}`;
 
 export function pause(r: RolloutView): Offer {
+  const not = me.lacks("stop");
+  if (not) return { why: not };
   if (![RolloutState.RUNNING, RolloutState.HELD].includes(r.state)) return { why: `it is ${rolloutState(r.state)}` };
   return {
     order: {
@@ -103,6 +113,8 @@ export function pause(r: RolloutView): Offer {
 }
 
 export function resume(r: RolloutView): Offer {
+  const not = me.lacks("rollout");
+  if (not) return { why: not };
   if (![RolloutState.PAUSED, RolloutState.HALTED].includes(r.state)) return { why: `it is ${rolloutState(r.state)}` };
   return {
     order: {
@@ -121,6 +133,8 @@ export function resume(r: RolloutView): Offer {
 }
 
 export function abort(r: RolloutView): Offer {
+  const not = me.lacks("stop");
+  if (not) return { why: not };
   if (isOver(r.state)) return { why: `it is ${rolloutState(r.state)}` };
   return {
     order: {
@@ -136,6 +150,8 @@ export function abort(r: RolloutView): Offer {
 }
 
 export function rollback(r: RolloutView): Offer {
+  const not = me.lacks("rollout");
+  if (not) return { why: not };
   if (r.kind === AssignmentKind.ROLLBACK) return { why: "this is a rollback itself" };
   return {
     order: {
@@ -151,6 +167,8 @@ export function rollback(r: RolloutView): Offer {
 }
 
 export function stopAll(): Offer {
+  const not = me.lacks("stop");
+  if (not) return { why: not };
   if (live.andon) return { why: "everything is stopped already" };
   return {
     order: {
@@ -166,6 +184,8 @@ export function stopAll(): Offer {
 }
 
 export function resumeAll(): Offer {
+  const not = me.lacks("rollout");
+  if (not) return { why: not };
   if (!live.andon) return { why: "nothing is stopped" };
   return {
     order: {

@@ -25,6 +25,7 @@ import {
   type WatchEvent,
 } from "../gen/ringward/v1/admin_pb";
 import { OverviewService } from "../gen/ringward/v1/overview_pb";
+import { ApprovalService, ApprovalViewSchema, OrderService, OrderViewSchema, PeopleService, Role, type ApprovalView, type OrderView } from "../gen/ringward/v1/people_pb";
 import { RolloutState, SignalKind, WaitKind, WaitWhySchema } from "../gen/ringward/v1/types_pb";
 import { hex, same } from "../model/ids";
 import { NEW, OLD, detailed, digest, feed, hostname, idOf, indexOf, mix } from "./fleet";
@@ -69,6 +70,8 @@ class World {
   frozen = new Set<bigint>();
   done = new Map<string, Outcome>();
   orders = 0;
+  given: OrderView[] = [];
+  approvals: ApprovalView[] = [];
   private waiting: (() => void)[] = [];
 
   constructor(
@@ -92,6 +95,31 @@ class World {
       bad.startedBy = "dana\u202e";
     }
     if (scene === "disaster") {
+      this.approvals = [
+        create(ApprovalViewSchema, {
+          id: 0xa1n,
+          digest: digest(5),
+          summary: "quarantine 61 hosts of ring early",
+          needs: ["61 hosts are more than the cap of 2 an hour"],
+          author: "miguel",
+          reason: "they talk to a strange address",
+          state: { case: "waiting", value: { $typeName: "ringward.v1.Unit" } },
+          leftMs: 840_000n,
+          hosts: Array.from({ length: 61 }, (_, i) => idOf(i + 3)),
+        }),
+      ];
+      this.given = [
+        create(OrderViewSchema, {
+          id: 0xd1n,
+          spec: { kind: { case: "quarantine", value: { allow: [], lifeMs: 86_400_000n } }, to: { to: { case: "hosts", value: { hosts: [idOf(0), idOf(1)] } } } },
+          author: "dana",
+          reason: "needed for evidence",
+          origin: 2,
+          issuedUnixMs: BigInt(now - 60_000),
+          counts: [0n, 0n, 1n, 1n, 0n, 0n, 0n],
+          leftMs: 3_600_000n,
+        }),
+      ];
       this.andon = { $typeName: "ringward.v1.Andon", actor: "dana", reason: "Hosts die on sensor 4.2.0", sinceUnixMs: BigInt(now - 70_000) };
     }
   }
@@ -288,6 +316,21 @@ export function mockTransport(search: URLSearchParams, interceptors: Interceptor
           ];
           return { samples, steps };
         },
+      });
+      service(PeopleService, {
+        whoAmI: () => ({ name: "dana", grants: (search.get("role") === "viewer" ? [Role.VIEWER] : [Role.OPERATOR, Role.RESPONDER, Role.APPROVER, Role.ADMIN]).map((role) => ({ role })) }),
+      });
+      service(OrderService, {
+        list: () => ({ orders: world.given }),
+        get: ({ order: id }) => world.given.find((o) => o.id === id) ?? {},
+        hosts: ({ order: id }) => ({ hosts: world.given.some((o) => o.id === id) ? [{ host: idOf(0), hostname: hostname(0), progress: { case: "done" as const, value: {} } }, { host: idOf(1), hostname: hostname(1), progress: { case: "delivered" as const, value: {} } }] : [] }),
+        place: ({ act }) => world.act(act, world.plan("Quarantines 1 host", 1), () => {}),
+        cancel: ({ act }) => world.act(act, world.plan("Cancels what is not done", 0), () => {}),
+      });
+      service(ApprovalService, {
+        list: () => ({ approvals: world.approvals }),
+        approve: ({ act, approval }) => world.act(act, world.plan("Quarantines 61 hosts", 61), () => void (world.approvals = world.approvals.map((a) => (a.id === approval ? { ...a, state: { case: "approved" as const, value: "dana" } } : a)))),
+        deny: ({ act, approval }) => world.act(act, world.plan("Denied", 0), () => void (world.approvals = world.approvals.map((a) => (a.id === approval ? { ...a, state: { case: "denied" as const, value: "dana" } } : a)))),
       });
       service(SuspectService, {
         listIncidents: () => ({ incidents: scene === "disaster" ? [incident(trouble.dead)] : [] }),
