@@ -1,10 +1,9 @@
 /** Orders to hosts on offer, and what a second person may say. */
-import type { ApprovalView, OrderSpec, OrderView } from "../gen/ringward/v1/people_pb";
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
-import { OrderSpecSchema } from "../gen/ringward/v1/people_pb";
+import { OrderSpecSchema, type ApprovalView, type OrderView } from "../gen/ringward/v1/people_pb";
 import { openHosts, orderTo, orderVerb } from "../model/orders";
-import { sentence, visible } from "../model/text";
-import type { Offer } from "./acts.svelte";
+import { clip, sentence, visible } from "../model/text";
+import type { Offer, Widening } from "./acts.svelte";
 import { live } from "./live.svelte";
 import { me } from "./me.svelte";
 
@@ -14,35 +13,68 @@ const LIFE_MS = 24n * 3_600_000n;
 const QUARANTINE_MS = 24n * 3_600_000n;
 
 type Kind = NonNullable<MessageInitShape<typeof OrderSpecSchema>["kind"]>;
+const UNIT = { $typeName: "ringward.v1.Unit" as const };
 
-export const QUARANTINE: Kind = { case: "quarantine", value: { allow: [], lifeMs: QUARANTINE_MS } };
-export const UNIT = { $typeName: "ringward.v1.Unit" as const };
+export type ManyKind = "quarantine" | "release" | "reboot" | "collect" | "freeze" | "unfreeze";
 
-const WORDS: Record<string, string> = {
-  quarantine: "The host is cut off from the network but for the control servers, for 24 h of powered-on time unless it is released before. It proves first that it still reaches the server.",
-  release: "The host's network is restored exactly as it was.",
-  reboot: "The host reboots, its guard armed first.",
-  collect: "The host looks through its crash evidence anew and reports it.",
-};
+interface What {
+  kind: ManyKind;
+  verb: string;
+  words: string;
+  /** What cannot be taken back by a click is typed out for many. */
+  disrupts: boolean;
+}
 
-/** An order to one host. */
-export function orderHost(host: bigint, name: string, kind: Kind, verb: string): Offer {
+/** What the page orders; a rollback is a rollout's page's, a pin is `ringwardctl`'s. */
+export const MANY: What[] = [
+  {
+    kind: "quarantine",
+    verb: "Quarantine",
+    words: "Cut off from the network but for the control servers, for 24 h of powered-on time unless released before. A host proves first that it still reaches the server.",
+    disrupts: true,
+  },
+  { kind: "release", verb: "Release from quarantine", words: "The network is restored exactly as it was.", disrupts: false },
+  { kind: "reboot", verb: "Reboot", words: "It reboots, its guard armed first.", disrupts: true },
+  { kind: "collect", verb: "Collect evidence", words: "It looks through its crash evidence anew and reports it.", disrupts: false },
+  { kind: "freeze", verb: "Freeze", words: "It takes no changes until it is unfrozen.", disrupts: false },
+  { kind: "unfreeze", verb: "Unfreeze", words: "It takes changes again.", disrupts: false },
+];
+
+/** What a person may add to an order that disrupts; the server asks for a second person then. */
+const WIDER: Widening[] = [
+  { key: "includeProtected", words: "Protected hosts too; a second person has to approve" },
+  { key: "overCap", words: "Beyond the hourly caps; a second person has to approve" },
+];
+
+function kindOf(what: ManyKind): Kind {
+  return what === "quarantine" ? { case: what, value: { allow: [], lifeMs: QUARANTINE_MS } } : { case: what, value: UNIT };
+}
+
+/** An order to hosts; `named` says to whom, in words. */
+export function orderHosts(hosts: () => bigint[], named: string, kind: ManyKind): Offer {
   const why = me.lacks("contain");
   if (why) return { why };
-  const spec: OrderSpec = create(OrderSpecSchema, {
-    kind,
-    to: { to: { case: "hosts", value: { hosts: [host] } } },
-    lifeMs: LIFE_MS,
-  });
+  const what = MANY.find((m) => m.kind === kind)!;
   return {
     order: {
-      title: `${verb}: ${visible(name).slice(0, 60)}`,
-      verb,
-      words: WORDS[kind.case ?? ""] ?? "",
+      title: `${what.verb}: ${clip(named, 60).shown}`,
+      verb: what.verb,
+      words: what.words,
       brake: false,
-      word: "",
+      word: what.verb.toLowerCase(),
       reason: "",
-      call: (act) => live.clients.orders.place({ act, spec }),
+      wider: what.disrupts ? WIDER : [],
+      call: (act, chosen) =>
+        live.clients.orders.place({
+          act,
+          spec: create(OrderSpecSchema, {
+            kind: kindOf(kind),
+            to: { to: { case: "hosts", value: { hosts: hosts() } } },
+            lifeMs: LIFE_MS,
+            includeProtected: chosen.has("includeProtected"),
+            overCap: chosen.has("overCap"),
+          }),
+        }),
     },
   };
 }
@@ -71,7 +103,7 @@ export function approve(approval: ApprovalView): Offer {
     order: {
       title: "Approve as the second person",
       verb: "Approve",
-      words: sentence(visible(approval.summary)).slice(0, 300),
+      words: clip(sentence(visible(approval.summary)), 300).shown,
       brake: false,
       word: "approve",
       reason: "",
@@ -87,7 +119,7 @@ export function deny(approval: ApprovalView): Offer {
     order: {
       title: "Say no",
       verb: "Deny",
-      words: sentence(visible(approval.summary)).slice(0, 300),
+      words: clip(sentence(visible(approval.summary)), 300).shown,
       brake: true,
       word: "",
       reason: "Not like this",

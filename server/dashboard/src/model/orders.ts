@@ -1,9 +1,9 @@
 /** Orders to hosts in words. */
-import { OrderFailure, OrderOrigin, OrderRefusal, UndoneWhy } from "../gen/ringward/v1/types_pb";
+import { OrderFailure, OrderOrigin, OrderRefusal, UndoneWhy, type ContainmentObserved, type OrderObserved } from "../gen/ringward/v1/types_pb";
 import { CapKind, type OrderHostView, type OrderSpec, type OrderView } from "../gen/ringward/v1/people_pb";
 import { hostName, short } from "./ids";
 import type { Look } from "./lanes";
-import { count, visible, whole } from "./text";
+import { count, visible } from "./text";
 import { span } from "./time";
 
 /** What an order does, in a few words. */
@@ -62,14 +62,20 @@ export const COUNTS: { name: string; look: Look }[] = [
   { name: "cancelled", look: "refused" },
 ];
 
-/** "3 done, 1 pending". */
-export function countsOf(order: OrderView): string {
-  return (
-    COUNTS.map((c, i) => ({ ...c, hosts: order.counts[i] ?? 0n }))
-      .filter((c) => c.hosts > 0n)
-      .map((c) => `${whole(c.hosts)} ${c.name}`)
-      .join(", ") || "no host"
-  );
+/** Under which of COUNTS a host is counted. */
+export function countOf(host: OrderHostView): string {
+  switch (host.progress.case) {
+    case "overCap":
+      return "wait under a cap";
+    case "pending":
+    case "delivered":
+    case "done":
+    case "expired":
+    case "cancelled":
+      return host.progress.case;
+    default:
+      return "failed";
+  }
 }
 
 /** Hosts that it may still reach. */
@@ -155,3 +161,44 @@ export function byWhom(order: OrderView): string {
 
 /** "2 h 4 min left". */
 export const leftOf = (ms: bigint): string => (ms === 0n ? "over" : `${span(ms)} left`);
+
+/** How a host stands with its isolation; nothing where it is open and none was asked for. */
+export function containmentOf(told: ContainmentObserved | undefined): { isolated: boolean; words: string; order?: bigint } | undefined {
+  const state = told?.state;
+  switch (state?.case) {
+    case "closing":
+      return { isolated: true, words: "closed, not proved yet", order: state.value };
+    case "closed":
+      return {
+        isolated: true,
+        words: state.value.leftMs === undefined ? "isolated until released" : `isolated for ${span(state.value.leftMs)} more`,
+        order: state.value.order,
+      };
+    case "expired":
+      return { isolated: false, words: "open; its isolation ended by itself", order: state.value };
+    case "undone":
+      return { isolated: false, words: `open; it isolated itself and undid it: ${UNDONE[state.value.why] ?? "for a reason newer than this page"}`, order: state.value.order };
+    case "refused":
+      return { isolated: false, words: `open; it refused: ${REFUSED[state.value.why] ?? "for a reason newer than this page"}`, order: state.value.order };
+    default:
+      return undefined;
+  }
+}
+
+/** One order as its host sees it. */
+export function observedOrder(o: OrderObserved): { look: Look; words: string } {
+  switch (o.state.case) {
+    case "taken":
+      return { look: "waiting", words: "accepted, waits for its moment" };
+    case "running":
+      return { look: "flight", words: "under way" };
+    case "done":
+      return { look: "confirmed", words: "done" };
+    case "failed":
+      return { look: "failed", words: `failed: ${FAILED[o.state.value] ?? "for a reason newer than this page"}` };
+    case "refused":
+      return { look: "refused", words: `refused: ${REFUSED[o.state.value] ?? "for a reason newer than this page"}` };
+    default:
+      return { look: "waiting", words: "a state newer than this page" };
+  }
+}
