@@ -25,10 +25,11 @@ import {
   type WatchEvent,
 } from "../gen/ringward/v1/admin_pb";
 import { OverviewService } from "../gen/ringward/v1/overview_pb";
-import { ApprovalService, ApprovalViewSchema, OrderService, OrderViewSchema, PeopleService, Role, type ApprovalView, type OrderView } from "../gen/ringward/v1/people_pb";
+import { ApprovalService, OrderService, PeopleService, Role } from "../gen/ringward/v1/people_pb";
 import { RolloutState, SignalKind, WaitKind, WaitWhySchema } from "../gen/ringward/v1/types_pb";
 import { hex, same } from "../model/ids";
 import { NEW, OLD, detailed, digest, feed, hostname, idOf, indexOf, mix } from "./fleet";
+import { Orders } from "./orders";
 import { advance, deadOf, disaster, halting, quiet, ringSizes, type Scene } from "./rollouts";
 
 const AUDIT = [
@@ -61,7 +62,7 @@ const incident = (dead: Set<number>) =>
     atRiskCount: 3n,
     proposal: "roll back what they share: `ringwardctl rollouts rollback sensor@4.2.0 --reason 'incident 3'`",
   });
-const SCENES: Scene[] = ["quiet", "halting", "disaster", "empty", "busy", "hostile"];
+const SCENES: Scene[] = ["quiet", "halting", "disaster", "empty", "busy", "stalled", "hostile"];
 
 class World {
   rollouts: RolloutView[] = [];
@@ -70,8 +71,7 @@ class World {
   frozen = new Set<bigint>();
   done = new Map<string, Outcome>();
   orders = 0;
-  given: OrderView[] = [];
-  approvals: ApprovalView[] = [];
+  hostOrders = new Orders();
   private waiting: (() => void)[] = [];
 
   constructor(
@@ -80,7 +80,7 @@ class World {
   ) {
     const now = Date.now();
     if (scene !== "empty") {
-      const of = { quiet, busy: quiet, halting, hostile: halting, disaster }[scene];
+      const of = { quiet, busy: quiet, stalled: quiet, halting, hostile: halting, disaster }[scene];
       this.rollouts = hosts > 0 ? of(hosts, now) : [];
       this.releases = [
         this.release(NEW, "4.2.0", scene === "disaster" ? Standing.BAD : Standing.UNPROVEN, now - 7_200_000, hosts > 100 ? 9 : 1),
@@ -95,31 +95,7 @@ class World {
       bad.startedBy = "dana\u202e";
     }
     if (scene === "disaster") {
-      this.approvals = [
-        create(ApprovalViewSchema, {
-          id: 0xa1n,
-          digest: digest(5),
-          summary: "quarantine 61 hosts of ring early",
-          needs: ["61 hosts are more than the cap of 2 an hour"],
-          author: "miguel",
-          reason: "they talk to a strange address",
-          state: { case: "waiting", value: { $typeName: "ringward.v1.Unit" } },
-          leftMs: 840_000n,
-          hosts: Array.from({ length: 61 }, (_, i) => idOf(i + 3)),
-        }),
-      ];
-      this.given = [
-        create(OrderViewSchema, {
-          id: 0xd1n,
-          spec: { kind: { case: "quarantine", value: { allow: [], lifeMs: 86_400_000n } }, to: { to: { case: "hosts", value: { hosts: [idOf(0), idOf(1)] } } } },
-          author: "dana",
-          reason: "needed for evidence",
-          origin: 2,
-          issuedUnixMs: BigInt(now - 60_000),
-          counts: [0n, 0n, 1n, 1n, 0n, 0n, 0n],
-          leftMs: 3_600_000n,
-        }),
-      ];
+      this.hostOrders = Orders.ofDisaster(now);
       this.andon = { $typeName: "ringward.v1.Andon", actor: "dana", reason: "Hosts die on sensor 4.2.0", sinceUnixMs: BigInt(now - 70_000) };
     }
   }
@@ -145,7 +121,7 @@ class World {
     await new Promise<void>((wake) => {
       this.waiting.push(wake);
       signal.addEventListener("abort", () => wake(), { once: true });
-      if (this.scene === "busy") setTimeout(wake, 100);
+      if (this.scene === "busy" || this.scene === "stalled") setTimeout(wake, 100);
     });
   }
 
@@ -321,16 +297,19 @@ export function mockTransport(search: URLSearchParams, interceptors: Interceptor
         whoAmI: () => ({ name: "dana", grants: (search.get("role") === "viewer" ? [Role.VIEWER] : [Role.OPERATOR, Role.RESPONDER, Role.APPROVER, Role.ADMIN]).map((role) => ({ role })) }),
       });
       service(OrderService, {
-        list: () => ({ orders: world.given }),
-        get: ({ order: id }) => world.given.find((o) => o.id === id) ?? {},
-        hosts: ({ order: id }) => ({ hosts: world.given.some((o) => o.id === id) ? [{ host: idOf(0), hostname: hostname(0), progress: { case: "done" as const, value: {} } }, { host: idOf(1), hostname: hostname(1), progress: { case: "delivered" as const, value: {} } }] : [] }),
-        place: ({ act }) => world.act(act, world.plan("Quarantines 1 host", 1), () => {}),
+        list: () => ({ orders: world.hostOrders.given }),
+        get: ({ order: id }) => world.hostOrders.given.find((o) => o.id === id) ?? {},
+        hosts: ({ order: id }) => ({ hosts: world.hostOrders.hostsOf(id) }),
+        place: ({ act, spec }) => {
+          const { outcome, apply } = world.hostOrders.plan(act, spec);
+          return world.act(act, outcome, apply);
+        },
         cancel: ({ act }) => world.act(act, world.plan("Cancels what is not done", 0), () => {}),
       });
       service(ApprovalService, {
-        list: () => ({ approvals: world.approvals }),
-        approve: ({ act, approval }) => world.act(act, world.plan("Quarantines 61 hosts", 61), () => void (world.approvals = world.approvals.map((a) => (a.id === approval ? { ...a, state: { case: "approved" as const, value: "dana" } } : a)))),
-        deny: ({ act, approval }) => world.act(act, world.plan("Denied", 0), () => void (world.approvals = world.approvals.map((a) => (a.id === approval ? { ...a, state: { case: "denied" as const, value: "dana" } } : a)))),
+        list: () => ({ approvals: world.hostOrders.approvals }),
+        approve: ({ act, approval }) => world.act(act, world.plan("Quarantines 61 hosts", 61), () => world.hostOrders.settle(approval, "approved")),
+        deny: ({ act, approval }) => world.act(act, world.plan("Denied", 0), () => world.hostOrders.settle(approval, "denied")),
       });
       service(SuspectService, {
         listIncidents: () => ({ incidents: scene === "disaster" ? [incident(trouble.dead)] : [] }),
@@ -353,6 +332,8 @@ export function mockTransport(search: URLSearchParams, interceptors: Interceptor
           yield event({ case: "caughtUp", value: { $typeName: "ringward.v1.Unit" } });
           for (let tick = 0; !context.signal.aborted; tick += 1) {
             await world.change(context.signal);
+            if (scene === "stalled") world.rollouts = world.rollouts.map((r) => advance(r, tick));
+            if (scene === "stalled") continue;
             if (scene === "busy") world.rollouts = world.rollouts.map((r) => advance(r, tick));
             yield event({ case: "andon", value: { $typeName: "ringward.v1.AndonChange", andon: world.andon } });
             yield* told();
