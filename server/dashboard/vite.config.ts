@@ -5,6 +5,8 @@ export default defineConfig({
   plugins: [svelte()],
   build: {
     target: "es2022",
+    // What app.css asks for: light-dark() and container queries, as they are.
+    cssTarget: ["chrome123", "firefox120", "safari17.5"],
     // The policy of the page allows no inline anything: no asset may become a data: script or style.
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },

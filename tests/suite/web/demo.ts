@@ -1,6 +1,6 @@
 // The demo's fleet and the real server behind it.
-import { execFileSync, spawn } from "node:child_process";
-import { mkdtempSync, readFileSync, readdirSync, rmSync } from "node:fs";
+import { execFileSync, spawn, type ChildProcess } from "node:child_process";
+import { mkdtempSync, openSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
@@ -10,8 +10,14 @@ export const PROGRAMS = process.env.RINGWARD_PROGRAMS;
 export interface Demo {
   dir: string;
   /** A one-time link into the page. */
-  link(): string;
+  link(admin?: string): string;
   origin(): string;
+  /** Runs `ringwardctl` as the first admin. */
+  ctl(...args: string[]): string;
+  /** Kills the server without a goodbye. */
+  kill(): void;
+  /** Starts it again at the addresses it had; answers when it listens. */
+  restart(): Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -24,7 +30,32 @@ export async function startDemo(args: string[] = []): Promise<Demo> {
   const running = process.env.RINGWARD_DEMO_DIR;
   const dir = running ?? mkdtempSync(join(tmpdir(), "ringward-web-"));
   const link = (admin?: string) => program("ringward-server", "login", "--data", join(dir, "server"), ...(admin ? ["--admin", admin] : []));
-  const there = { dir, link, origin: () => new URL(link()).origin };
+  const data = join(dir, "server");
+  const origin = () => new URL(link()).origin;
+  let again: ChildProcess | undefined;
+  const there = {
+    dir,
+    link,
+    origin,
+    ctl: (...args: string[]) => program("ringwardctl", "--context", join(data, "admin.context.toml"), ...args),
+    kill: () => {
+      // A page that comes back looks for the server where it was.
+      const settings = join(data, "server.toml");
+      writeFileSync(settings, readFileSync(settings, "utf8").replace("127.0.0.1:0", new URL(origin()).host));
+      process.kill(serverPid(dir), "SIGKILL");
+    },
+    restart: async () => {
+      const log = openSync(join(dir, "server.log"), "a");
+      again = spawn(join(PROGRAMS!, "ringward-server"), ["run", "--data", data], { stdio: ["ignore", log, log] });
+      const at = `${origin()}/session`;
+      for (const until = Date.now() + 60_000; Date.now() < until; ) {
+        const answer = await fetch(at).catch(() => undefined);
+        if (answer?.ok) return;
+        await new Promise((wake) => setTimeout(wake, 100));
+      }
+      throw new Error("the server did not come back within a minute");
+    },
+  };
   if (running) return { ...there, stop: async () => {} };
   const demo = spawn(join(PROGRAMS!, "ringward-demo"), ["--programs", PROGRAMS!, "--dir", dir, ...args], { stdio: ["ignore", "pipe", "inherit"] });
   await new Promise<void>((ready, broken) => {
@@ -39,6 +70,7 @@ export async function startDemo(args: string[] = []): Promise<Demo> {
     const over = new Promise((gone) => demo.removeAllListeners("exit").on("exit", gone));
     demo.kill("SIGINT");
     await over;
+    again?.kill("SIGKILL");
     rmSync(dir, { recursive: true, force: true });
   };
   return { ...there, stop };

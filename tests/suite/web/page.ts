@@ -22,7 +22,7 @@ export function listen(page: Page): string[] {
   page.on("console", (message) => {
     if (["error", "warning"].includes(message.type())) said.push(`${message.type()}: ${message.text()} ${message.location().url}`);
   });
-  page.on("pageerror", (error) => said.push(`uncaught: ${error.message}`));
+  page.on("pageerror", (error) => said.push(`uncaught: ${error.message} on ${page.url()}`));
   return said;
 }
 

@@ -11,6 +11,10 @@ const SCENES: [string, string, string][] = [
   ["fleet, empty", "/fleet", "empty"],
   ["releases", "/releases", "disaster"],
   ["releases, empty", "/releases", "empty"],
+  ["incidents", "/incidents", "disaster"],
+  ["incidents, none", "/incidents", "quiet"],
+  ["orders", "/orders/o-00000000000000d1", "disaster"],
+  ["orders, none", "/orders", "quiet"],
   ["audit", "/audit", "quiet"],
   ["audit, empty", "/audit", "empty"],
   ["nowhere", "/fleet/none", "quiet"],
@@ -136,6 +140,38 @@ test("hosts without a session are named", async ({ page }) => {
   await expect(page).toHaveURL(/state=silent/u);
 });
 
+test("a second person approves exactly what is shown", async ({ page }) => {
+  await open(page, "/orders", "disaster");
+  await page.getByRole("button", { name: "Approve…" }).click();
+  const dialog = page.getByRole("dialog");
+  await expect(dialog).toContainText("Quarantine 61 hosts");
+  await dialog.getByLabel(/^Reason/u).fill("seen, it is right");
+  const go = dialog.getByRole("button", { name: "Approve", exact: true });
+  await expect(go).toHaveAttribute("aria-disabled", "true");
+  await dialog.getByLabel(/This is large/u).fill("approve");
+  await go.click();
+  await expect(dialog).toContainText("Done.");
+  await dialog.getByRole("button", { name: "Close" }).click();
+  await expect(page.locator("main")).toContainText("approved by dana");
+});
+
+test("what a role does not allow stays reachable and says so", async ({ page }) => {
+  await page.goto("/?scene=quiet&hosts=203&role=viewer");
+  const stop = page.getByRole("button", { name: /Stop everything.*not possible: it needs any role but viewer; you are viewer/u });
+  await expect(stop).toHaveAttribute("aria-disabled", "true");
+  await stop.click({ force: true });
+  await expect(page.getByRole("dialog")).toBeHidden();
+});
+
+test("an incident names suspects with their counts and the hosts at risk", async ({ page }) => {
+  await open(page, "/incidents", "disaster");
+  const incident = page.getByRole("article", { name: /Incident 3/u });
+  await expect(incident).toContainText("19 of 22 failed");
+  await expect(incident).toContainText("0 of 181 failed");
+  await expect(incident.getByRole("list", { name: "Hosts at risk" }).getByRole("link")).toHaveCount(3);
+  await expect(incident).toContainText("ringwardctl rollouts rollback sensor@4.2.0");
+});
+
 test("the audit log is searched by every word, and the search is in the address", async ({ page }) => {
   await open(page, "/audit", "quiet");
   const log = page.getByRole("grid", { name: "Audit log" });
@@ -164,7 +200,7 @@ test("everything is reached by keyboard", async ({ page }) => {
 
 test("the page fits a phone without a sideways scroll", async ({ page }) => {
   await page.setViewportSize({ width: 360, height: 740 });
-  for (const path of ["/", "/rollouts/r-0000000000005ea1", "/fleet", "/releases", "/audit"]) {
+  for (const path of ["/", "/rollouts/r-0000000000005ea1", "/fleet", "/releases", "/audit", "/incidents", "/orders"]) {
     await open(page, path, "halting");
     const over = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
     expect(over, path).toBeLessThanOrEqual(0);

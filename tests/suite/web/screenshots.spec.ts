@@ -7,6 +7,7 @@ const SHOTS = [
   { name: "disaster", path: "/", scene: "disaster", scheme: "light", width: 1280, height: 900 },
   { name: "disaster-dark", path: "/", scene: "disaster", scheme: "dark", width: 1200, height: 700 },
   { name: "halting-phone", path: "/", scene: "halting", scheme: "light", width: 390, height: 844 },
+  { name: "orders", path: "/orders/o-00000000000000d1", scene: "disaster", scheme: "light", width: 1200, height: 760 },
   { name: "fleet", path: "/fleet", scene: "halting", hosts: 2_500, scheme: "light", width: 1200, height: 700 },
 ] as const;
 

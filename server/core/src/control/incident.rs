@@ -184,10 +184,13 @@ impl Control {
         self.incident.forget.push_back((now + watched, id));
         self.incident.stale = true;
         if let Some(open) = self.incident.open() {
-            open.failed = open.failed.saturating_add(1);
             open.last_failure = now;
-            open.failed_hosts.insert(0, id);
-            open.failed_hosts.truncate(INCIDENT_HOSTS_MAX);
+            // Hosts are counted, not failures: one may crash, come back and crash again.
+            if !open.failed_hosts.contains(&id) {
+                open.failed = open.failed.saturating_add(1);
+                open.failed_hosts.insert(0, id);
+                open.failed_hosts.truncate(INCIDENT_HOSTS_MAX);
+            }
         } else {
             let (recent, expected) = self.incident.last_hour(now, watched);
             if is_surge(recent.len() as u64, expected) {

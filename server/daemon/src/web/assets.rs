@@ -50,7 +50,14 @@ fn is_address(path: &str) -> bool {
     matches!(
         first,
         Some(
-            "" | "index.html" | "rollouts" | "fleet" | "hosts" | "releases" | "audit" | "incidents"
+            "" | "index.html"
+                | "rollouts"
+                | "fleet"
+                | "hosts"
+                | "releases"
+                | "audit"
+                | "incidents"
+                | "orders"
         )
     )
 }

@@ -5,14 +5,26 @@ import { failed, send, type Stage } from "../model/order";
 import { visible } from "../model/text";
 import { rolloutState } from "../model/words";
 import { requestId } from "./clients";
+import type { Permission } from "../model/people";
 import { isOver, live } from "./live.svelte";
+import { me } from "./me.svelte";
 
 /** What goes with every order. */
 export interface ActInit {
   requestId: Uint8Array<ArrayBuffer>;
   reason: string;
   dryRun: boolean;
+  breakGlass: boolean;
 }
+
+/** What a person may add to an order beyond its usual bounds. */
+export interface Widening {
+  key: string;
+  words: string;
+}
+
+/** Offered where a second person is needed: loud, bounded, marked. */
+const GLASS = "breakGlass";
 
 export interface Order {
   /** "Pause sensor 4.2.0" */
@@ -27,7 +39,10 @@ export interface Order {
   word: string;
   /** A reason to begin with. */
   reason: string;
-  call(act: ActInit): Promise<Outcome>;
+  /** What may be added to it. */
+  wider?: Widening[];
+  /** `chosen`: the keys of what was added. */
+  call(act: ActInit, chosen: ReadonlySet<string>): Promise<Outcome>;
 }
 
 const LOOKING = "looking at what would happen";
@@ -35,11 +50,14 @@ const LOOKING = "looking at what would happen";
 class Acts {
   order = $state.raw<Order | undefined>(undefined);
   stage = $state.raw<Stage>({ at: "checking" });
+  /** What was added to the order. */
+  chosen = $state.raw<ReadonlySet<string>>(new Set());
   private turn = 0;
 
   open(order: Order): void {
     if (this.order && this.stage.at === "sending") return;
     this.order = order;
+    this.chosen = new Set();
     void this.check();
   }
 
@@ -47,6 +65,28 @@ class Acts {
     if (this.stage.at === "sending") return;
     this.order = undefined;
     this.turn += 1;
+  }
+
+  /** What may be added as things stand: to do it alone only where the server asks for a second person. */
+  get wider(): Widening[] {
+    const alone = this.stage.at === "ready" && this.stage.plan.approval !== undefined;
+    return [
+      ...(this.order?.wider ?? []),
+      ...(alone || this.chosen.has(GLASS) ? [{ key: GLASS, words: "Break the glass: do it alone, now. It is marked as such and told to everybody" }] : []),
+    ];
+  }
+
+  /** Adds to the order, or takes it away again; the server is asked anew. */
+  widen(key: string): void {
+    if (this.stage.at === "sending" || this.stage.at === "unknown" || this.stage.at === "done") return;
+    const chosen = new Set(this.chosen);
+    if (!chosen.delete(key)) chosen.add(key);
+    this.chosen = chosen;
+    void this.check();
+  }
+
+  private call(order: Order, requestId: Uint8Array<ArrayBuffer>, reason: string, dryRun: boolean): Promise<Outcome> {
+    return order.call({ requestId, reason, dryRun, breakGlass: this.chosen.has(GLASS) }, this.chosen);
   }
 
   /** Asks the server what the order would do, by the same code that does it. */
@@ -57,7 +97,7 @@ class Acts {
     this.stage = { at: "checking" };
     let next: Stage;
     try {
-      next = { at: "ready", plan: await order.call({ requestId: requestId(), reason: LOOKING, dryRun: true }) };
+      next = { at: "ready", plan: await this.call(order, requestId(), LOOKING, true) };
     } catch (error) {
       next = failed(this.stage, error);
     }
@@ -70,7 +110,7 @@ class Acts {
     if (!order || !sending) return;
     this.stage = sending;
     try {
-      const outcome = await order.call({ requestId: sending.request, reason, dryRun: false });
+      const outcome = await this.call(order, sending.request, reason, false);
       this.stage = { at: "done", outcome };
       if (live.session === undefined) void live.enter();
     } catch (error) {
@@ -85,9 +125,17 @@ export const acts = new Acts();
 /** An order on offer: what it would do, or why it cannot be given. */
 export type Offer = { order: Order; why?: undefined } | { order?: undefined; why: string };
 
+/** The order, where the person's role carries it. */
+export function may(permission: Permission, offer: Offer): Offer {
+  const why = me.lacks(permission);
+  return why ? { why } : offer;
+}
+
 const name = (r: RolloutView) => `${visible(r.package)} ${visible(r.version)}`;
 
 export function pause(r: RolloutView): Offer {
+  const not = me.lacks("stop");
+  if (not) return { why: not };
   if (![RolloutState.RUNNING, RolloutState.HELD].includes(r.state)) return { why: `it is ${rolloutState(r.state)}` };
   return {
     order: {
@@ -103,6 +151,8 @@ export function pause(r: RolloutView): Offer {
 }
 
 export function resume(r: RolloutView): Offer {
+  const not = me.lacks("rollout");
+  if (not) return { why: not };
   if (![RolloutState.PAUSED, RolloutState.HALTED].includes(r.state)) return { why: `it is ${rolloutState(r.state)}` };
   return {
     order: {
@@ -121,6 +171,8 @@ export function resume(r: RolloutView): Offer {
 }
 
 export function abort(r: RolloutView): Offer {
+  const not = me.lacks("stop");
+  if (not) return { why: not };
   if (isOver(r.state)) return { why: `it is ${rolloutState(r.state)}` };
   return {
     order: {
@@ -136,6 +188,8 @@ export function abort(r: RolloutView): Offer {
 }
 
 export function rollback(r: RolloutView): Offer {
+  const not = me.lacks("rollout");
+  if (not) return { why: not };
   if (r.kind === AssignmentKind.ROLLBACK) return { why: "this is a rollback itself" };
   return {
     order: {
@@ -151,6 +205,8 @@ export function rollback(r: RolloutView): Offer {
 }
 
 export function stopAll(): Offer {
+  const not = me.lacks("stop");
+  if (not) return { why: not };
   if (live.andon) return { why: "everything is stopped already" };
   return {
     order: {
@@ -166,6 +222,8 @@ export function stopAll(): Offer {
 }
 
 export function resumeAll(): Offer {
+  const not = me.lacks("rollout");
+  if (not) return { why: not };
   if (!live.andon) return { why: "nothing is stopped" };
   return {
     order: {

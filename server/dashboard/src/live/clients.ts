@@ -3,6 +3,7 @@ import { Code, ConnectError, createClient, type Client, type Interceptor, type T
 import { createGrpcWebTransport } from "@connectrpc/connect-web";
 import { AuditService, FleetService, PolicyService, ReleaseService, RolloutService, SuspectService, WatchService } from "../gen/ringward/v1/admin_pb";
 import { OverviewService } from "../gen/ringward/v1/overview_pb";
+import { ApprovalService, OrderService, PeopleService } from "../gen/ringward/v1/people_pb";
 
 export interface Clients {
   fleet: Client<typeof FleetService>;
@@ -13,6 +14,9 @@ export interface Clients {
   overview: Client<typeof OverviewService>;
   audit: Client<typeof AuditService>;
   suspects: Client<typeof SuspectService>;
+  orders: Client<typeof OrderService>;
+  approvals: Client<typeof ApprovalService>;
+  people: Client<typeof PeopleService>;
 }
 
 /** What is learned from every answer. */
@@ -47,6 +51,9 @@ export function clients(transport: Transport): Clients {
     overview: createClient(OverviewService, transport),
     audit: createClient(AuditService, transport),
     suspects: createClient(SuspectService, transport),
+    orders: createClient(OrderService, transport),
+    approvals: createClient(ApprovalService, transport),
+    people: createClient(PeopleService, transport),
   };
 }
 

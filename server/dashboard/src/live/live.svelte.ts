@@ -12,6 +12,8 @@ const ASK_EVERY_MS = 4_000;
 const ASK_TIMEOUT_MS = 3_500;
 /** Every so many askings the rollouts are listed too: what a stream lost comes right by itself. */
 const LIST_EVERY = 3;
+/** Askings without an answer after which the stream is taken for dead and opened anew. */
+const CUT_AFTER = 2;
 const NOTICES_MAX = 50;
 
 export interface NoticeLine {
@@ -41,6 +43,7 @@ class Live implements Heard {
   offsetMs = $state(0);
 
   clients!: Clients;
+  private watching = new AbortController();
   private byId = new Map<bigint, RolloutView>();
   private drawing = false;
   private running = false;
@@ -93,7 +96,7 @@ class Live implements Heard {
     let tries = 0;
     while (this.running) {
       try {
-        for await (const event of this.clients.watch.watch({}, { timeoutMs: 0 })) {
+        for await (const event of this.clients.watch.watch({}, { timeoutMs: 0, signal: this.watching.signal })) {
           tries = 0;
           this.link = "live";
           this.answered(undefined);
@@ -130,7 +133,11 @@ class Live implements Heard {
         ].slice(0, NOTICES_MAX);
         break;
       case "caughtUp":
-        void this.list().finally(() => (this.caughtUp = true));
+        // Drawn before it is said: else the page would claim for a moment that there is nothing.
+        void this.list().finally(() => {
+          this.draw();
+          this.caughtUp = true;
+        });
         break;
     }
   }
@@ -142,19 +149,31 @@ class Live implements Heard {
     this.drawing = true;
     setTimeout(() => {
       this.drawing = false;
-      const newest = (a: RolloutView, b: RolloutView) =>
-        a.startedUnixMs === b.startedUnixMs ? (a.id < b.id ? 1 : -1) : a.startedUnixMs < b.startedUnixMs ? 1 : -1;
-      this.rollouts = [...this.byId.values()].sort(newest);
+      this.draw();
     }, DRAW_EVERY_MS);
   }
 
+  private draw(): void {
+    const newest = (a: RolloutView, b: RolloutView) =>
+      a.startedUnixMs === b.startedUnixMs ? (a.id < b.id ? 1 : -1) : a.startedUnixMs < b.startedUnixMs ? 1 : -1;
+    this.rollouts = [...this.byId.values()].sort(newest);
+  }
+
   private async ask(): Promise<void> {
+    let unheard = 0;
     for (let round = 0; this.running; round += 1) {
       try {
         this.status = await this.clients.fleet.status({}, { timeoutMs: ASK_TIMEOUT_MS });
+        unheard = 0;
         if (round % LIST_EVERY === LIST_EVERY - 1) await this.list();
       } catch {
-        // The age of what is shown grows, and is shown.
+        // The age of what is shown grows, and is shown. A stream over a connection that died without
+        // a word would never end by itself.
+        unheard += 1;
+        if (unheard % CUT_AFTER === 0) {
+          this.watching.abort();
+          this.watching = new AbortController();
+        }
       }
       await new Promise((wake) => setTimeout(wake, ASK_EVERY_MS));
     }

@@ -3,6 +3,9 @@ export type Theme = "system" | "light" | "dark";
 
 const KEY = "ringward-theme";
 
+/** Asked for the colours in force: a custom property alone keeps both, unresolved. */
+const probe = document.createElement("span");
+
 class ThemeChoice {
   choice = $state<Theme>(read());
   /** Grows when the colours changed: what is drawn on a canvas is drawn anew. */
@@ -25,6 +28,16 @@ class ThemeChoice {
 
   isDark(): boolean {
     return this.choice === "dark" || (this.choice === "system" && matchMedia("(prefers-color-scheme: dark)").matches);
+  }
+
+  /** A colour of app.css as a canvas takes it: "--failed". */
+  colour(name: string): string {
+    if (!probe.isConnected) {
+      probe.hidden = true;
+      document.body.append(probe);
+    }
+    probe.style.color = `var(${name})`;
+    return getComputedStyle(probe).color;
   }
 
   apply(): void {

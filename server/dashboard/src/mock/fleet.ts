@@ -24,6 +24,8 @@ export function mix(n: number): number {
   return (x ^ (x >>> 15)) >>> 0;
 }
 
+/** The host that needs two people to be disrupted. */
+export const PROTECTED = 7;
 export const idOf = (i: number): bigint => (BigInt(mix(i + 77)) << 32n) | BigInt(i + 1);
 export const indexOf = (id: bigint): number => Number(id & 0xffffffffn) - 1;
 
@@ -73,7 +75,7 @@ export function host(i: number, trouble: Trouble): HostView {
       cpus: 2 << (m % 4),
       guardTier: strange ? GuardTier.NONE : m % 3 === 0 ? GuardTier.BOOT_LOADER : GuardTier.SERVICE,
     },
-    labels: { site: SITES[m % SITES.length]!, criticality: m % 9 === 0 ? "high" : "low" },
+    labels: { site: SITES[m % SITES.length]!, criticality: m % 9 === 0 ? "high" : "low", ...(i === PROTECTED ? { protected: "holds the keys" } : {}) },
     agentVersion: "0.1.0",
     connected: !silent && m % 173 !== 5,
     lastSeenMs: BigInt(silent ? 412_000 : m % 173 === 5 ? 86_400_000 : m % 9_000),

@@ -13,7 +13,7 @@ import {
 import { AssignmentKind, RolloutState, SignalKind, WaitKind } from "../gen/ringward/v1/types_pb";
 import { NEW, OLD, digest, hostname, idOf, mix } from "./fleet";
 
-export type Scene = "quiet" | "halting" | "disaster" | "empty" | "busy" | "hostile";
+export type Scene = "quiet" | "halting" | "disaster" | "empty" | "busy" | "stalled" | "hostile";
 
 const unit = { $typeName: "ringward.v1.Unit" as const };
 

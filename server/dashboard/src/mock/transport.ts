@@ -25,9 +25,11 @@ import {
   type WatchEvent,
 } from "../gen/ringward/v1/admin_pb";
 import { OverviewService } from "../gen/ringward/v1/overview_pb";
+import { ApprovalService, OrderService, PeopleService, Role } from "../gen/ringward/v1/people_pb";
 import { RolloutState, SignalKind, WaitKind, WaitWhySchema } from "../gen/ringward/v1/types_pb";
 import { hex, same } from "../model/ids";
 import { NEW, OLD, detailed, digest, feed, hostname, idOf, indexOf, mix } from "./fleet";
+import { Orders } from "./orders";
 import { advance, deadOf, disaster, halting, quiet, ringSizes, type Scene } from "./rollouts";
 
 const AUDIT = [
@@ -60,7 +62,7 @@ const incident = (dead: Set<number>) =>
     atRiskCount: 3n,
     proposal: "roll back what they share: `ringwardctl rollouts rollback sensor@4.2.0 --reason 'incident 3'`",
   });
-const SCENES: Scene[] = ["quiet", "halting", "disaster", "empty", "busy", "hostile"];
+const SCENES: Scene[] = ["quiet", "halting", "disaster", "empty", "busy", "stalled", "hostile"];
 
 class World {
   rollouts: RolloutView[] = [];
@@ -69,6 +71,7 @@ class World {
   frozen = new Set<bigint>();
   done = new Map<string, Outcome>();
   orders = 0;
+  hostOrders = new Orders();
   private waiting: (() => void)[] = [];
 
   constructor(
@@ -77,7 +80,7 @@ class World {
   ) {
     const now = Date.now();
     if (scene !== "empty") {
-      const of = { quiet, busy: quiet, halting, hostile: halting, disaster }[scene];
+      const of = { quiet, busy: quiet, stalled: quiet, halting, hostile: halting, disaster }[scene];
       this.rollouts = hosts > 0 ? of(hosts, now) : [];
       this.releases = [
         this.release(NEW, "4.2.0", scene === "disaster" ? Standing.BAD : Standing.UNPROVEN, now - 7_200_000, hosts > 100 ? 9 : 1),
@@ -92,6 +95,7 @@ class World {
       bad.startedBy = "dana\u202e";
     }
     if (scene === "disaster") {
+      this.hostOrders = Orders.ofDisaster(now);
       this.andon = { $typeName: "ringward.v1.Andon", actor: "dana", reason: "Hosts die on sensor 4.2.0", sinceUnixMs: BigInt(now - 70_000) };
     }
   }
@@ -117,7 +121,7 @@ class World {
     await new Promise<void>((wake) => {
       this.waiting.push(wake);
       signal.addEventListener("abort", () => wake(), { once: true });
-      if (this.scene === "busy") setTimeout(wake, 100);
+      if (this.scene === "busy" || this.scene === "stalled") setTimeout(wake, 100);
     });
   }
 
@@ -289,6 +293,24 @@ export function mockTransport(search: URLSearchParams, interceptors: Interceptor
           return { samples, steps };
         },
       });
+      service(PeopleService, {
+        whoAmI: () => ({ name: "dana", grants: (search.get("role") === "viewer" ? [Role.VIEWER] : [Role.OPERATOR, Role.RESPONDER, Role.APPROVER, Role.ADMIN]).map((role) => ({ role })) }),
+      });
+      service(OrderService, {
+        list: () => ({ orders: world.hostOrders.given }),
+        get: ({ order: id }) => world.hostOrders.given.find((o) => o.id === id) ?? {},
+        hosts: ({ order: id }) => ({ hosts: world.hostOrders.hostsOf(id) }),
+        place: ({ act, spec }) => {
+          const { outcome, apply } = world.hostOrders.plan(act, spec);
+          return world.act(act, outcome, apply);
+        },
+        cancel: ({ act }) => world.act(act, world.plan("Cancels what is not done", 0), () => {}),
+      });
+      service(ApprovalService, {
+        list: () => ({ approvals: world.hostOrders.approvals }),
+        approve: ({ act, approval }) => world.act(act, world.plan("Quarantines 61 hosts", 61), () => world.hostOrders.settle(approval, "approved")),
+        deny: ({ act, approval }) => world.act(act, world.plan("Denied", 0), () => world.hostOrders.settle(approval, "denied")),
+      });
       service(SuspectService, {
         listIncidents: () => ({ incidents: scene === "disaster" ? [incident(trouble.dead)] : [] }),
         getIncident: () => incident(trouble.dead),
@@ -310,6 +332,8 @@ export function mockTransport(search: URLSearchParams, interceptors: Interceptor
           yield event({ case: "caughtUp", value: { $typeName: "ringward.v1.Unit" } });
           for (let tick = 0; !context.signal.aborted; tick += 1) {
             await world.change(context.signal);
+            if (scene === "stalled") world.rollouts = world.rollouts.map((r) => advance(r, tick));
+            if (scene === "stalled") continue;
             if (scene === "busy") world.rollouts = world.rollouts.map((r) => advance(r, tick));
             yield event({ case: "andon", value: { $typeName: "ringward.v1.AndonChange", andon: world.andon } });
             yield* told();

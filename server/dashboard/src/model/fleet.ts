@@ -4,6 +4,7 @@
  */
 import { HostGlance, type FleetFeed } from "../gen/ringward/v1/overview_pb";
 import { hostName } from "./ids";
+import { Tally } from "./tally";
 
 /** How a host looks at a glance, worst first. */
 export const GLANCES = ["attention", "silent", "pending", "trial", "well", "retired"] as const;
@@ -42,13 +43,17 @@ export interface Filter {
   os: string;
   ring: string;
   criticality: string;
+  /** A package and its version, as in "sensor 4.2.0". */
+  running: string;
 }
 
-export const NO_FILTER: Filter = { query: "", glances: [], label: "", os: "", ring: "", criticality: "" };
+export const NO_FILTER: Filter = { query: "", glances: [], label: "", os: "", ring: "", criticality: "", running: "" };
 
 /** By what the fleet is broken down. */
 export const DIMENSIONS = ["os", "ring", "criticality"] as const;
 export type Dimension = (typeof DIMENSIONS)[number];
+/** What is narrowed by a link rather than by a field of the page. */
+export const LINKED = ["ring", "criticality", "running"] as const;
 /** What an empty value is called, and looked for as. */
 export const NONE = "none";
 
@@ -71,6 +76,15 @@ const GLANCE_OF: Record<HostGlance, Glance> = {
 };
 /** A place whose host is gone. */
 const GONE = 255;
+const SILENT = GLANCES.indexOf("silent");
+const RETIRED = GLANCES.indexOf("retired");
+
+/** Hosts of a selection that look the same: from this place in it to before that one. */
+export interface Run {
+  glance: Glance;
+  from: number;
+  to: number;
+}
 
 export class Fleet {
   /** Hosts there are. */
@@ -95,6 +109,8 @@ export class Fleet {
   private names: string[] = [];
   private texts: string[] = [""];
   private readonly at = new Map<bigint, number>();
+  private readonly looks = new Int32Array(GLANCES.length);
+  private readonly tallies: Record<Dimension, Tally> = { os: new Tally(GLANCES.length), ring: new Tally(GLANCES.length), criticality: new Tally(GLANCES.length) };
 
   /** Takes a part over; one of another picture ends what was known. */
   put(part: FleetFeed): void {
@@ -103,7 +119,9 @@ export class Fleet {
     for (const text of part.texts) this.texts.push(text);
     for (const id of part.gone) this.drop(id);
     for (const [from, id] of part.hosts.entries()) {
-      const i = this.placeOf(id);
+      const known = this.at.get(id);
+      const i = known ?? this.newPlace(id);
+      if (known !== undefined) this.count(i, -1);
       this.names[i] = part.hostnames[from] ?? "";
       this.glances[i] = GLANCES.indexOf(GLANCE_OF[part.glances[from] ?? HostGlance.UNSPECIFIED] ?? "attention");
       this.systems[i] = part.systems[from] ?? 0;
@@ -112,8 +130,15 @@ export class Fleet {
       this.attention[i] = part.attention[from] ?? 0;
       this.rings[i] = part.rings[from] ?? 0;
       this.heard[i] = Number(part.heardMs[from] ?? 0n);
+      this.count(i, 1);
     }
     if (part.caughtUp) this.revision = part.revision;
+  }
+
+  private count(i: number, by: 1 | -1): void {
+    const look = this.glances[i]!;
+    this.looks[look]! += by;
+    for (const d of DIMENSIONS) this.tallies[d].count(this.column(d)[i]!, look, by);
   }
 
   private clear(picture: bigint): void {
@@ -124,19 +149,20 @@ export class Fleet {
     this.names = [];
     this.texts = [""];
     this.at.clear();
+    this.looks.fill(0);
+    for (const d of DIMENSIONS) this.tallies[d].clear();
   }
 
   private drop(id: bigint): void {
     const i = this.at.get(id);
     if (i === undefined) return;
     this.at.delete(id);
+    this.count(i, -1);
     this.glances[i] = GONE;
     this.length -= 1;
   }
 
-  private placeOf(id: bigint): number {
-    const known = this.at.get(id);
-    if (known !== undefined) return known;
+  private newPlace(id: bigint): number {
     const i = this.places;
     this.places += 1;
     this.length += 1;
@@ -197,32 +223,23 @@ export class Fleet {
 
   /** Hosts by how they look. */
   counts(): Record<Glance, number> {
-    const counts = new Array<number>(256).fill(0);
-    for (let i = 0; i < this.places; i += 1) counts[this.glances[i]!]! += 1;
-    return Object.fromEntries(GLANCES.map((g, at) => [g, counts[at]!])) as Record<Glance, number>;
+    return Object.fromEntries(GLANCES.map((g, at) => [g, this.looks[at]!])) as Record<Glance, number>;
   }
 
   /** The fleet by one dimension, most hosts first; retired ones are not counted. */
   shares(dimension: Dimension): Share[] {
-    const column = this.column(dimension);
     const value = this.valueOf(dimension);
-    const retired = GLANCES.indexOf("retired");
     const found = new Map<string, Share>();
-    const byText: (Share | undefined)[] = [];
-    for (let i = 0; i < this.places; i += 1) {
-      const look = this.glances[i]!;
-      if (look === GONE || look === retired) continue;
-      const text = column[i]!;
-      let share = byText[text];
-      if (!share) {
-        const name = value(text);
-        share = found.get(name) ?? { value: name, hosts: 0, glances: GLANCES.map(() => 0) };
-        found.set(name, share);
-        byText[text] = share;
+    this.tallies[dimension].each((text, counts) => {
+      const name = value(text);
+      const share = found.get(name) ?? { value: name, hosts: 0, glances: GLANCES.map(() => 0) };
+      for (const [look, hosts] of counts.entries()) {
+        if (look === RETIRED) continue;
+        share.hosts += hosts;
+        share.glances[look]! += hosts;
       }
-      share.hosts += 1;
-      share.glances[look]! += 1;
-    }
+      if (share.hosts > 0) found.set(name, share);
+    });
     return [...found.values()].sort((a, b) => b.hosts - a.hosts || a.value.localeCompare(b.value));
   }
 
@@ -238,36 +255,83 @@ export class Fleet {
 
   /** The hosts without a session, longest quiet first. */
   silent(most: number): Row[] {
-    const silent = GLANCES.indexOf("silent");
     const found: number[] = [];
-    for (let i = 0; i < this.places; i += 1) if (this.glances[i] === silent) found.push(i);
-    return found
-      .sort((a, b) => this.heard[a]! - this.heard[b]!)
-      .slice(0, most)
-      .map((i) => this.row(i));
+    for (let i = 0; i < this.places; i += 1) {
+      if (this.glances[i] !== SILENT) continue;
+      if (found.length === most && this.heard[found[most - 1]!]! <= this.heard[i]!) continue;
+      // A handful is kept in order: a whole fleet may be silent, and sorting it is slow.
+      let at = found.length;
+      while (at > 0 && this.heard[found[at - 1]!]! > this.heard[i]!) at -= 1;
+      found.splice(at, 0, i);
+      if (found.length > most) found.pop();
+    }
+    return found.map((i) => this.row(i));
   }
 
   /** The hosts that meet a filter, worst first. */
   select(filter: Filter): Uint32Array {
-    const query = filter.query.trim().toLowerCase();
-    const wanted = filter.glances.map((g) => GLANCES.indexOf(g));
+    const fits = this.test(filter);
+    const met = new Uint32Array(this.places);
+    const looks = new Uint32Array(GLANCES.length);
+    let hosts = 0;
+    for (let i = 0; i < this.places; i += 1) {
+      if (this.glances[i] === GONE || !fits(i)) continue;
+      met[hosts] = i;
+      hosts += 1;
+      looks[this.glances[i]!]! += 1;
+    }
+    // Sorted by counting: each look's hosts have their place reserved.
+    const next = new Uint32Array(GLANCES.length);
+    for (let look = 1; look < GLANCES.length; look += 1) next[look] = next[look - 1]! + looks[look - 1]!;
+    const selected = new Uint32Array(hosts);
+    for (let at = 0; at < hosts; at += 1) {
+      const look = this.glances[met[at]!]!;
+      selected[next[look]!] = met[at]!;
+      next[look]! += 1;
+    }
+    return selected;
+  }
+
+  /** A selection by how its hosts look. */
+  runs(selected: Uint32Array): Run[] {
+    const runs: Run[] = [];
+    for (let from = 0; from < selected.length; ) {
+      const look = this.glances[selected[from]!]!;
+      let [low, high] = [from + 1, selected.length];
+      while (low < high) {
+        const middle = (low + high) >>> 1;
+        if (this.glances[selected[middle]!]! <= look) low = middle + 1;
+        else high = middle;
+      }
+      runs.push({ glance: GLANCES[look]!, from, to: low });
+      from = low;
+    }
+    return runs;
+  }
+
+  /** The ids of a selection. */
+  idsOf(selected: Uint32Array): bigint[] {
+    return Array.from(selected, (i) => this.ids[i]!);
+  }
+
+  /** Whether a place meets a filter; the cheap questions come first. */
+  private test(filter: Filter): (i: number) => boolean {
+    const wanted = new Set(filter.glances.map((g) => GLANCES.indexOf(g)));
     const label = filter.label.trim().toLowerCase();
+    const query = filter.query.trim().toLowerCase();
+    // Ids are large numbers: they are written out only for a query that can be one.
+    const isId = /^h-[0-9a-f]*$/u.test(query);
     const tests = [
+      wanted.size === 0 ? undefined : (i: number) => wanted.has(this.glances[i]!),
       this.fits(this.labels, (text) => this.texts[text]!.toLowerCase().includes(label), label === ""),
+      this.fits(this.running, (text) => this.texts[text]!.split(", ").includes(filter.running), filter.running === ""),
       ...DIMENSIONS.map((d) => {
         const value = this.valueOf(d);
         return this.fits(this.column(d), (text) => value(text) === filter[d], filter[d] === "");
       }),
+      query === "" ? undefined : (i: number) => this.names[i]!.toLowerCase().includes(query) || (isId && hostName(this.ids[i]!).startsWith(query)),
     ].filter((test) => test !== undefined);
-    const buckets: number[][] = GLANCES.map(() => []);
-    for (let i = 0; i < this.places; i += 1) {
-      const look = this.glances[i]!;
-      if (look === GONE || (wanted.length > 0 && !wanted.includes(look))) continue;
-      if (!tests.every((test) => test(i))) continue;
-      if (query !== "" && !this.names[i]!.toLowerCase().includes(query) && !hostName(this.ids[i]!).startsWith(query)) continue;
-      buckets[look]!.push(i);
-    }
-    return Uint32Array.from(buckets.flat());
+    return (i) => tests.every((test) => test(i));
   }
 
   /** A test of places that looks at each text once; nothing where it lets all through. */
@@ -295,6 +359,7 @@ export function filterFrom(search: URLSearchParams): Filter {
     os: search.get("os") ?? "",
     ring: search.get("ring") ?? "",
     criticality: search.get("criticality") ?? "",
+    running: search.get("running") ?? "",
   };
 }
 
@@ -304,7 +369,7 @@ export function filterSearch(filter: Filter): string {
   if (filter.query) search.set("q", filter.query);
   if (filter.glances.length > 0) search.set("state", filter.glances.join(","));
   if (filter.label) search.set("label", filter.label);
-  for (const d of DIMENSIONS) if (filter[d]) search.set(d, filter[d]);
+  for (const d of ["os", ...LINKED] as const) if (filter[d]) search.set(d, filter[d]);
   const text = search.toString();
   return text === "" ? "" : `?${text}`;
 }

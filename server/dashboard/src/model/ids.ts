@@ -7,8 +7,11 @@ export const hostName = (id: bigint): string => `h-${hex16(id)}`;
 /** `r-` and 16 digits. */
 export const rolloutName = (id: bigint): string => `r-${hex16(id)}`;
 
-/** The number in `h-…` or `r-…`; nothing where it is not one. */
-export function parseId(prefix: "h" | "r", text: string): bigint | undefined {
+/** `o-` and 16 digits. */
+export const orderName = (id: bigint): string => `o-${hex16(id)}`;
+
+/** The number in `h-…`, `r-…` or `o-…`; nothing where it is not one. */
+export function parseId(prefix: "h" | "r" | "o", text: string): bigint | undefined {
   const found = new RegExp(`^${prefix}-([0-9a-f]{16})$`, "u").exec(text);
   return found ? BigInt(`0x${found[1]}`) : undefined;
 }

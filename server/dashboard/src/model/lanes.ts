@@ -3,6 +3,7 @@ import type { RingView } from "../gen/ringward/v1/admin_pb";
 import { MemberKind, RingState } from "../gen/ringward/v1/admin_pb";
 import { AssignmentKind, RolloutState } from "../gen/ringward/v1/types_pb";
 import type { RolloutView } from "../gen/ringward/v1/admin_pb";
+import { rolloutName } from "./ids";
 import { count, listed, whole } from "./text";
 import { waitWhy } from "./words";
 
@@ -26,6 +27,32 @@ export interface Part {
   hosts: number;
   /** The states that its link lists. */
   kinds: MemberKind[];
+}
+
+/** States of a host that counts as in flight. */
+export const IN_FLIGHT_KINDS = [MemberKind.GRANTED, MemberKind.BEGUN, MemberKind.APPLIED, MemberKind.REBOOTING, MemberKind.SOAKING];
+/** States of a host that was exposed. */
+export const EXPOSED_KINDS = [
+  MemberKind.BEGUN,
+  MemberKind.APPLIED,
+  MemberKind.REBOOTING,
+  MemberKind.SOAKING,
+  MemberKind.CONFIRMED,
+  MemberKind.FAILED,
+  MemberKind.REVERTED,
+  MemberKind.SILENT,
+  MemberKind.AWAY,
+];
+/** States of a host that a rollout harmed, as far as anybody knows. */
+export const DEAD_KINDS = [MemberKind.FAILED, MemberKind.REVERTED, MemberKind.SILENT];
+
+/** Where exactly the hosts are listed that a number of a rollout counts. */
+export function membersOf(rollout: bigint, kinds: MemberKind[] = [], ring = ""): string {
+  const search = new URLSearchParams();
+  if (ring !== "") search.set("ring", ring);
+  if (kinds.length > 0) search.set("kind", kinds.join(","));
+  const asked = search.toString();
+  return `/rollouts/${rolloutName(rollout)}${asked === "" ? "" : `?${asked}`}#members`;
 }
 
 const n = (value: bigint) => Number(value);

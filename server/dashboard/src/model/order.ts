@@ -7,7 +7,8 @@ import type { Outcome } from "../gen/ringward/v1/admin_pb";
 
 export type Stage =
   | { at: "checking" }
-  | { at: "refused"; why: string; conflict: boolean }
+  /** `sent`: it was possible when it was looked at, and no longer when it came. */
+  | { at: "refused"; why: string; conflict: boolean; sent: boolean }
   | { at: "ready"; plan: Outcome }
   | { at: "sending"; plan: Outcome; request: Uint8Array<ArrayBuffer> }
   /** Nobody knows whether it was done; only the same id may be sent again. */
@@ -34,7 +35,7 @@ export function failed(stage: Stage, error: unknown): Stage {
     return { at: "unknown", plan: stage.plan, request: stage.request, why };
   }
   const conflict = [Code.FailedPrecondition, Code.Aborted, Code.AlreadyExists].includes(e.code);
-  return { at: "refused", why, conflict };
+  return { at: "refused", why, conflict, sent: stage.at === "sending" };
 }
 
 /** Answers after which the server may or may not have carried the order out. */

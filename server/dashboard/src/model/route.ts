@@ -9,6 +9,7 @@ export type Route =
   | { page: "releases" }
   | { page: "audit" }
   | { page: "incidents" }
+  | { page: "orders"; id: bigint | undefined }
   | { page: "nowhere"; path: string };
 
 export function route(path: string, search: URLSearchParams): Route {
@@ -19,6 +20,10 @@ export function route(path: string, search: URLSearchParams): Route {
     const id = parseId("r", second!);
     if (id === undefined) return { page: "nowhere", path };
     return { page: "rollout", id, ring: search.get("ring") ?? "", kind: search.get("kind") ?? "" };
+  }
+  if (first === "orders") {
+    const id = second === undefined ? undefined : parseId("o", second);
+    return second !== undefined && id === undefined ? { page: "nowhere", path } : { page: "orders", id };
   }
   if (first === "hosts" && second !== undefined) {
     const id = parseId("h", second);

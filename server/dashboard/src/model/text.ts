@@ -42,9 +42,11 @@ export function count(n: number | bigint, one: string, many = `${one}s`): string
   return `${whole(n)} ${Number(n) === 1 ? one : many}`;
 }
 
+const NUMBERS = new Intl.NumberFormat("en");
+
 /** A whole number with separators. */
 export function whole(n: number | bigint): string {
-  return n.toLocaleString("en");
+  return NUMBERS.format(n);
 }
 
 /** "a, b and c". */

@@ -15,6 +15,7 @@ export function open(element: HTMLElement): ECharts {
   return init(element, undefined, { renderer: "canvas" });
 }
 
+/** The colour in force under a name of app.css, without its dashes. */
 type Colour = (name: string) => string;
 
 function axisOf(colour: Colour) {
@@ -40,8 +41,7 @@ function frame(colour: Colour) {
 }
 
 /** Signals by kind, one bar a span of time. */
-export function signals(series: Series, style: CSSStyleDeclaration, still: boolean): Record<string, unknown> {
-  const colour = (name: string) => style.getPropertyValue(`--${name}`).trim();
+export function signals(series: Series, colour: Colour, still: boolean): Record<string, unknown> {
   const axis = axisOf(colour);
   return {
     animation: !still,
@@ -71,8 +71,7 @@ export function signals(series: Series, style: CSSStyleDeclaration, still: boole
 const SERIES_COLOURS = ["failed", "silent", "flight", "reverted", "confirmed", "away", "refused", "deferred"];
 
 /** Exposed, confirmed and failed hosts on one time axis. */
-export function exposures(samples: Sample[], untilMs: number, style: CSSStyleDeclaration, still: boolean): Record<string, unknown> {
-  const colour = (name: string) => style.getPropertyValue(`--${name}`).trim();
+export function exposures(samples: Sample[], untilMs: number, colour: Colour, still: boolean): Record<string, unknown> {
   const last = samples.at(-1);
   const upTo = last ? [...samples, { ...last, atMs: Math.max(untilMs, last.atMs) }] : samples;
   const line = (name: string, look: string, type: string, pick: (s: Sample) => number, symbol: string) => ({

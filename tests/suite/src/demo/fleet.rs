@@ -101,6 +101,8 @@ impl Demo {
         init.extend(args(["--rings"], &policy));
         init.extend(args(["--release-root"], &keys.join("release-root.json")));
         output(&programs.path("ringward-server"), init).await?;
+        // Two people from the start: what needs a second person can be looked at.
+        std::fs::write(data.join("seats"), "admin\nbea\n")?;
         if crowd > 0 {
             super::crowd::seed(&data, crowd).await?;
             story.say(&format!("{crowd} hosts are in the store"));

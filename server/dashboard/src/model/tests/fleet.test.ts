@@ -83,7 +83,7 @@ describe("a fleet in columns", () => {
 });
 
 test("a filter survives the address bar", () => {
-  const filter: Filter = { query: "a b&c", glances: ["attention", "silent"], label: "site=ber", os: "Debian 12", ring: "canary", criticality: "high" };
+  const filter: Filter = { query: "a b&c", glances: ["attention", "silent"], label: "site=ber", os: "Debian 12", ring: "canary", criticality: "high", running: "sensor 4.2.0" };
   expect(filterFrom(new URLSearchParams(filterSearch(filter)))).toEqual(filter);
   expect(filterSearch(NO_FILTER)).toBe("");
 });

@@ -28,8 +28,9 @@ test("an order whose answer was lost goes out again under the same id", () => {
 
 test("an order that the server refused is over, and a conflict is told as one", () => {
   const first = send({ at: "ready", plan: plan(1) }, draw)!;
-  expect(failed(first, new ConnectError("no", Code.FailedPrecondition))).toEqual({ at: "refused", why: "no", conflict: true });
-  expect(failed(first, new ConnectError("no", Code.PermissionDenied))).toEqual({ at: "refused", why: "no", conflict: false });
+  expect(failed(first, new ConnectError("no", Code.FailedPrecondition))).toEqual({ at: "refused", why: "no", conflict: true, sent: true });
+  expect(failed(first, new ConnectError("no", Code.PermissionDenied))).toEqual({ at: "refused", why: "no", conflict: false, sent: true });
+  expect(failed({ at: "checking" }, new ConnectError("no", Code.FailedPrecondition))).toEqual({ at: "refused", why: "no", conflict: true, sent: false });
 });
 
 test("a look that failed is no order, however it failed", () => {
