@@ -114,12 +114,6 @@ impl Hosts {
         self.0.contains_key(id)
     }
 
-    /// How many there are.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
     /// Their ids, in order.
     pub fn keys(&self) -> impl Iterator<Item = &HostId> {
         self.0.keys()
