@@ -578,7 +578,10 @@ fn start_server(programs: &Programs, dir: &Path) -> Result<Running> {
 }
 
 fn named(host: &MemberView, what: &str) -> String {
-    format!("{} ({}) {what}: {:?}", host.hostname, host.host, host.state)
+    let cause = host.cause.as_ref();
+    let cause = cause.map_or_else(String::new, |cause| format!(", {}", cause.title));
+    let (name, id) = (&host.hostname, host.host);
+    format!("{name} ({id}) {what}: {:?}{cause}", host.state)
 }
 
 fn sim_name(index: usize) -> String {
