@@ -115,6 +115,9 @@ fn play_scenes(toolchain: &Toolchain) -> Result<()> {
     for version in ["0.1.0", "0.1.1"] {
         packages.push(dist_msi::make(version, &built, &folder)?);
     }
+    for version in ["1.0.0", "1.1.0", "1.2.0", "1.3.0"] {
+        dist_msi::make_product(version, &folder)?;
+    }
     let wine = Wine::set_up(&prefix)?;
     wine.add_event_log()?;
     wine.end();
@@ -124,6 +127,7 @@ fn play_scenes(toolchain: &Toolchain) -> Result<()> {
     for (flag, path) in ["--first", "--second"].into_iter().zip(&packages) {
         scenes.arg(flag).arg(path);
     }
+    scenes.arg("--products").arg(&folder);
     scenes.arg("--prefix").arg(&prefix);
     let played = build::run(scenes.arg("--work").arg(folder.join("work")));
     wine.end();

@@ -6,7 +6,7 @@ use ringward_agent_os::machine::places;
 use ringward_domain::ledger::{AttemptPhase, Installed, Ledger};
 use ringward_domain::observed::PackageObserved;
 use ringward_guard::{
-    GuardAction, GuardError, LedgerFile, LedgerStore, Slots, SystemFiles, rescue,
+    GuardAction, GuardError, LedgerFile, LedgerStore, Slots, SystemFiles, rescue, staged,
 };
 use std::fmt;
 use std::path::{Component, Path, PathBuf};
@@ -76,6 +76,9 @@ pub struct WentBack {
     pub left: String,
     /// What it runs again; `None` = nothing.
     pub to: Option<String>,
+    /// The release is a package of the system's own installer (deb, rpm, msi), which does not run here:
+    /// the system still has what was left, until the agent starts in a usual boot.
+    pub still_installed: bool,
 }
 
 /// The state folder under `root`: `root` itself, or where its settings say, or the default.
@@ -174,7 +177,9 @@ pub fn revert(root: &Path, committed: bool) -> Result<WentBack, RescueError> {
         }
     };
     slots.revert(&package, to.as_ref())?;
+    let still_installed = staged::noted(SystemFiles, &state_dir, &package)?.is_some();
     Ok(WentBack {
+        still_installed,
         package: package.to_string(),
         left,
         to: to.map(|to| to.version.to_string()),
@@ -263,8 +268,16 @@ impl fmt::Display for WentBack {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (package, left) = (&self.package, &self.left);
         match &self.to {
-            Some(to) => write!(f, "{package} went back from {left} to {to}"),
-            None => write!(f, "{package} {left} was removed: it ran nothing before"),
+            Some(to) => write!(f, "{package} went back from {left} to {to}")?,
+            None => write!(f, "{package} {left} was removed: it ran nothing before")?,
+        }
+        match self.still_installed {
+            true => write!(
+                f,
+                "; the system itself still has {left}: its installer runs neither here nor in Safe \
+                 Mode, and the agent has it go back at its start in the next usual boot"
+            ),
+            false => Ok(()),
         }
     }
 }

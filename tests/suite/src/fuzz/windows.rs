@@ -41,9 +41,12 @@ fn outcome(kind: Kind, bytes: &[u8]) -> Came {
         Item::Finding(finding) => finding.kind.to_owned(),
         Item::Unreadable(gap) => gap.error.clone(),
     };
+    let is_finding = |item: &Item| matches!(item, Item::Finding(_));
+    let taken = items.is_empty() || items.iter().any(is_finding);
     let mut told: Vec<String> = items.iter().map(told).collect();
     told.dedup();
-    Ok(format!("ok {}", told.join(" ")))
+    let told = told.join(" ");
+    Ok(if taken { format!("ok {told}") } else { told })
 }
 
 /// A dump names nobody that it does not list.
