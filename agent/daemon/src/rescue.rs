@@ -368,6 +368,22 @@ mod tests {
     }
 
     #[test]
+    fn a_release_of_the_systems_installer_is_told_as_still_installed() {
+        let root = host(AttemptPhase::Trial);
+        let state = root.path().join("var/lib/ringward-agent");
+        staged::note_done(SystemFiles, &state, &"demo".parse().unwrap()).unwrap();
+        let went = revert(root.path(), false).unwrap();
+        assert!(went.still_installed);
+        let told = went.to_string();
+        assert!(
+            told.contains("still has 1.1") && told.contains("Safe Mode"),
+            "{told}"
+        );
+        let done = staged::is_done(SystemFiles, &state, &"demo".parse().unwrap());
+        assert!(!done.unwrap(), "the agent has it made good");
+    }
+
+    #[test]
     fn a_proven_release_is_left_alone_unless_told() {
         let root = host(AttemptPhase::Committed);
         let why = revert(root.path(), false).unwrap_err().to_string();

@@ -182,11 +182,8 @@ fn dump_and_log_of_one_stop_are_one_finding_that_names_the_driver_whatever_comes
             panic!("{findings:?}")
         };
         assert_eq!(finding.module.as_deref(), Some("other.sys"));
-        assert!(
-            finding.title.contains("other.sys+0x1234"),
-            "{}",
-            finding.title
-        );
+        assert!(finding.title.ends_with("in other.sys"), "{}", finding.title);
+        assert_eq!(finding.evidence["dump"]["blame"]["offset"], "0x1234");
     }
 }
 

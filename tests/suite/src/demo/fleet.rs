@@ -578,10 +578,9 @@ fn start_server(programs: &Programs, dir: &Path) -> Result<Running> {
 }
 
 fn named(host: &MemberView, what: &str) -> String {
-    let cause = host.cause.as_ref();
-    let cause = cause.map_or_else(String::new, |cause| format!(", {}", cause.title));
-    let (name, id) = (&host.hostname, host.host);
-    format!("{name} ({id}) {what}: {:?}{cause}", host.state)
+    let why = host.cause.as_ref().map(|cause| cause.title.as_str());
+    let (name, id, why) = (&host.hostname, host.host, why.unwrap_or("no word of why"));
+    format!("{name} ({id}) {what}: {:?}; {why}", host.state)
 }
 
 fn sim_name(index: usize) -> String {

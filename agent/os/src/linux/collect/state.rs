@@ -53,7 +53,6 @@ fn cannot_heal(root: &Path, armed: bool) -> Option<&'static str> {
 }
 
 pub(super) async fn watch(place: Place, teller: Teller) {
-    let mut disk_told = false;
     let mut heal_told = false;
     for pause in AFTER_START {
         tokio::time::sleep(pause).await;
