@@ -1,6 +1,6 @@
 //! `cargo xtask ci`: what must hold before anything lands.
 
-use crate::{build, check_deps, demo, tests};
+use crate::{build, check_deps, demo, tests, windows};
 use anyhow::{Context, Result};
 use std::time::Instant;
 
@@ -21,6 +21,7 @@ pub fn run() -> Result<()> {
         ]))
     })?;
     step("tests", || tests::run(&[]))?;
+    step("Windows", windows::run_ci)?;
     step("headless demo", || {
         let report = build::target_dir()?.join("demo.json");
         demo::run(&demo::Args {

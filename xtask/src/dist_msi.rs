@@ -54,3 +54,20 @@ pub fn make(version: &str, programs: &Path, out: &Path) -> Result<PathBuf> {
     build::run(Command::new("msibuild").arg(&msi).arg("-q").arg(SECURE))?;
     Ok(msi)
 }
+
+/// Writes the MSI of a product of somebody else's, for tests: one file that says its version.
+pub fn make_product(version: &str, out: &Path) -> Result<()> {
+    let files = out.join(format!("acme-{version}"));
+    std::fs::create_dir_all(&files)?;
+    std::fs::write(files.join("version.txt"), version)?;
+    let msi = std::path::absolute(out.join(format!("acme-{version}.msi")))?;
+    build::run(
+        Command::new("wixl")
+            .args(["-a", "x64", "-D"])
+            .arg(format!("Version={version}"))
+            .arg("-o")
+            .arg(&msi)
+            .arg(crate::root().join("tests/suite/wine/product.wxs"))
+            .current_dir(files),
+    )
+}

@@ -81,7 +81,7 @@ enum Verb {
     /// Measure beside an anchor in the same run
     #[command(subcommand)]
     Bench(Bench),
-    /// What continuous integration runs: fmt, clippy, check-deps, test, headless demo
+    /// What continuous integration runs: fmt, clippy, check-deps, test, Windows where it is set up, demo
     Ci,
     /// Hold the arrows between the crates and the bans in the pure ones
     CheckDeps,

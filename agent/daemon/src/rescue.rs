@@ -6,7 +6,7 @@ use ringward_agent_os::machine::places;
 use ringward_domain::ledger::{AttemptPhase, Installed, Ledger};
 use ringward_domain::observed::PackageObserved;
 use ringward_guard::{
-    GuardAction, GuardError, LedgerFile, LedgerStore, Slots, SystemFiles, rescue,
+    GuardAction, GuardError, LedgerFile, LedgerStore, Slots, SystemFiles, rescue, staged,
 };
 use std::fmt;
 use std::path::{Component, Path, PathBuf};
@@ -76,6 +76,9 @@ pub struct WentBack {
     pub left: String,
     /// What it runs again; `None` = nothing.
     pub to: Option<String>,
+    /// The release is a package of the system's own installer (deb, rpm, msi), which does not run here:
+    /// the system still has what was left, until the agent starts in a usual boot.
+    pub still_installed: bool,
 }
 
 /// The state folder under `root`: `root` itself, or where its settings say, or the default.
@@ -174,7 +177,9 @@ pub fn revert(root: &Path, committed: bool) -> Result<WentBack, RescueError> {
         }
     };
     slots.revert(&package, to.as_ref())?;
+    let still_installed = staged::noted(SystemFiles, &state_dir, &package)?.is_some();
     Ok(WentBack {
+        still_installed,
         package: package.to_string(),
         left,
         to: to.map(|to| to.version.to_string()),
@@ -263,8 +268,16 @@ impl fmt::Display for WentBack {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (package, left) = (&self.package, &self.left);
         match &self.to {
-            Some(to) => write!(f, "{package} went back from {left} to {to}"),
-            None => write!(f, "{package} {left} was removed: it ran nothing before"),
+            Some(to) => write!(f, "{package} went back from {left} to {to}")?,
+            None => write!(f, "{package} {left} was removed: it ran nothing before")?,
+        }
+        match self.still_installed {
+            true => write!(
+                f,
+                "; the system itself still has {left}: its installer runs neither here nor in Safe \
+                 Mode, and the agent has it go back at its start in the next usual boot"
+            ),
+            false => Ok(()),
         }
     }
 }
@@ -352,6 +365,22 @@ mod tests {
         assert!(after.bars.contains(&release(1).release));
         let again = revert(root.path(), false).unwrap_err().to_string();
         assert!(again.contains("gone back already"), "{again}");
+    }
+
+    #[test]
+    fn a_release_of_the_systems_installer_is_told_as_still_installed() {
+        let root = host(AttemptPhase::Trial);
+        let state = root.path().join("var/lib/ringward-agent");
+        staged::note_done(SystemFiles, &state, &"demo".parse().unwrap()).unwrap();
+        let went = revert(root.path(), false).unwrap();
+        assert!(went.still_installed);
+        let told = went.to_string();
+        assert!(
+            told.contains("still has 1.1") && told.contains("Safe Mode"),
+            "{told}"
+        );
+        let done = staged::is_done(SystemFiles, &state, &"demo".parse().unwrap());
+        assert!(!done.unwrap(), "the agent has it made good");
     }
 
     #[test]

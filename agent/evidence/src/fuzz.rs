@@ -1,11 +1,11 @@
-//! Every parser behind one signature, for fuzzers and robustness tests.
+//! Every Linux parser behind one signature, for fuzzers and robustness tests.
 
 use crate::linux::{bootloader, journal, klog, pstore, units, wtmp};
 
 /// A parser that is fed any bytes; it may neither panic nor run away.
 pub type Target = fn(&[u8]);
 
-/// Name and entry point of every Linux parser.
+/// Name and entry point of every Linux parser; those of Windows are fuzzed through [`crate::windows::read`].
 pub const TARGETS: &[(&str, Target)] = &[
     ("klog", |bytes| drop(klog::read(bytes))),
     ("pstore", pstore_records),

@@ -1,6 +1,7 @@
 //! Kernel dumps of every width and type, made by hand, whole, cut and lying.
 #![allow(clippy::unwrap_used)]
 
+#[allow(dead_code, missing_docs)]
 mod draft;
 
 use draft::{Draft, NT, OTHER, THEIRS};
@@ -106,6 +107,8 @@ fn other_types_give_their_header_and_blame_nobody() {
         (2, DumpType::Kernel),
         (5, DumpType::BitmapFull),
         (6, DumpType::BitmapKernel),
+        (3, DumpType::Header),
+        (7, DumpType::Automatic),
         (9, DumpType::Other(Some(9))),
     ];
     for (number, dump_type) in types {

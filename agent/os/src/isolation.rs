@@ -219,6 +219,34 @@ pub enum IsolationError {
     Disk(#[source] crate::HostError),
 }
 
+/// A plan with something of everything, for the tests of every system's rules.
+#[cfg(test)]
+pub(crate) mod sample {
+    #![allow(clippy::unwrap_used)]
+    use super::{Ground, Plan};
+
+    /// Servers of both kinds, names to look up, and holes of each form.
+    pub(crate) fn plan() -> Plan {
+        Plan::of(&Ground {
+            servers: [
+                ("192.0.2.1".parse().unwrap(), 7443),
+                ("2001:db8::1".parse().unwrap(), 7443),
+            ]
+            .into(),
+            named: true,
+            resolvers: ["192.0.2.53".parse().unwrap()].into(),
+            allow: [
+                "10.9.0.0/16",
+                "tcp/22@2001:db8::9",
+                "0.0.0.0/0",
+                "udp/123@::/0",
+            ]
+            .map(|text| text.parse().unwrap())
+            .to_vec(),
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]

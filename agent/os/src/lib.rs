@@ -12,6 +12,8 @@ pub mod isolation;
 #[cfg(target_os = "linux")]
 pub mod linux;
 pub mod marker;
+#[cfg(any(windows, test))]
+mod msi;
 pub mod parse;
 mod probe;
 pub mod wfp;

@@ -254,27 +254,8 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::isolation::Ground;
+    use crate::isolation::sample::plan;
     use std::collections::BTreeSet;
-
-    fn plan() -> Plan {
-        Plan::of(&Ground {
-            servers: [
-                ("192.0.2.1".parse().unwrap(), 7443),
-                ("2001:db8::1".parse().unwrap(), 7443),
-            ]
-            .into(),
-            named: true,
-            resolvers: ["192.0.2.53".parse().unwrap()].into(),
-            allow: [
-                "10.9.0.0/16",
-                "tcp/22@2001:db8::9",
-                "0.0.0.0/0",
-                "udp/123@::/0",
-            ]
-            .map(|text| text.parse().unwrap())
-            .to_vec(),
-        })
-    }
 
     /// What would become of a packet: the heaviest filter that matches, as the platform decides it.
     fn passes(filters: &[Filter], layer: Layer, packet: &Packet) -> bool {

@@ -6,6 +6,7 @@
 
 pub mod absence;
 pub mod audit;
+pub mod cause;
 pub mod command;
 pub mod desired;
 pub mod host;

@@ -62,12 +62,17 @@ pub enum Installer {
     Deb,
     /// The same with an RPM package as [`RPM`], installed by rpm.
     Rpm,
+    /// The same with a Windows Installer package as [`MSI`], installed by msiexec. It can be installed
+    /// and taken back in a usual boot only: neither in Safe Mode nor in WinRE.
+    Msi,
 }
 
 /// Name of the one file in the bundle of [`Installer::Deb`].
 pub const DEB: &str = "package.deb";
 /// Name of the one file in the bundle of [`Installer::Rpm`].
 pub const RPM: &str = "package.rpm";
+/// Name of the one file in the bundle of [`Installer::Msi`].
+pub const MSI: &str = "package.msi";
 
 impl Installer {
     /// The file that the system's own installer is given; `None` where the tree itself is the release.
@@ -77,6 +82,7 @@ impl Installer {
             Self::Bundle => None,
             Self::Deb => Some(DEB),
             Self::Rpm => Some(RPM),
+            Self::Msi => Some(MSI),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What people read: hosts, rollouts, waits, verdicts. Every "not now" is a typed reason here.
 
 use crate::absence::Absence;
+use crate::cause::{Cause, CauseCount};
 use crate::desired::AssignmentKind;
 use crate::host::{Facts, HostState, Labels};
 use crate::ids::{HostId, Nonce, ReleaseDigest, RingName, RolloutId};
@@ -228,6 +229,9 @@ pub struct MemberView {
     pub nonce: Option<Nonce>,
     /// In this state for so long.
     pub for_ms: Millis,
+    /// What the host told of its failure; `None` where it did not fail or told nothing.
+    #[serde(default)]
+    pub cause: Option<Cause>,
 }
 
 /// One ring of a rollout.
@@ -327,6 +331,9 @@ pub struct RolloutView {
     /// When it will be through as things are; `None` where it exposes nobody.
     #[serde(default)]
     pub forecast: Option<ForecastView>,
+    /// What most failed hosts told of their failures, most first; at most 3.
+    #[serde(default)]
+    pub causes: Vec<CauseCount>,
 }
 
 /// One host.

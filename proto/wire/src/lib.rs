@@ -7,6 +7,7 @@
 //! (`TryFrom<pb> for domain`) enforces [`limits`](ringward_domain::limits) and names the field.
 
 pub mod authority;
+mod cause;
 pub mod client;
 pub mod command;
 pub mod desired;

@@ -9,6 +9,7 @@ use crate::incident::{STRATA_MAX, SUSPECTS_MAX, few};
 use crate::observed::{UNIT, unknown_body};
 use crate::page::{PageRequest, SIZE_MAX};
 use crate::pb;
+use ringward_domain::cause::CAUSES_MAX;
 use ringward_domain::ledger::{FailWhy, NotSwitchedWhy, RevertWhy};
 use ringward_domain::limits::{LABEL_BYTES_MAX, REASON_BYTES_MAX, TITLE_BYTES_MAX};
 use ringward_domain::observed::RefuseWhy;
@@ -399,6 +400,7 @@ impl From<MemberView> for pb::MemberView {
             late: member.late,
             nonce: member.nonce.map(|nonce| nonce.0.to_vec()),
             for_ms: member.for_ms.0,
+            cause: member.cause.map(Into::into),
         }
     }
 }
@@ -413,6 +415,7 @@ impl TryFrom<pb::MemberView> for MemberView {
             late: member.late,
             nonce: maybe_id("nonce", member.nonce.as_deref())?,
             for_ms: Millis(member.for_ms),
+            cause: maybe("cause", member.cause)?,
         })
     }
 }
@@ -507,6 +510,7 @@ impl From<RolloutView> for pb::RolloutView {
             suspects: few(rollout.suspects, SUSPECTS_MAX),
             proposal: clip(rollout.proposal, REASON_BYTES_MAX),
             forecast: rollout.forecast.map(Into::into),
+            causes: few(rollout.causes, CAUSES_MAX),
         }
     }
 }
@@ -535,6 +539,7 @@ impl TryFrom<pb::RolloutView> for RolloutView {
             suspects: messages("suspects", rollout.suspects, SUSPECTS_MAX)?,
             proposal: text("proposal", rollout.proposal, REASON_BYTES_MAX)?,
             forecast: maybe("forecast", rollout.forecast)?,
+            causes: messages("causes", rollout.causes, CAUSES_MAX)?,
         })
     }
 }

@@ -38,7 +38,7 @@ pub struct ReleaseSpec {
     /// What must hold on a host for its soak to count; at most 16.
     #[serde(default)]
     pub probes: Vec<Probe>,
-    /// How it is installed; for deb and rpm each bundle's path names the package file.
+    /// How it is installed; for deb, rpm and msi each bundle's path names the package file.
     #[serde(default = "bundle_installer")]
     pub installer: Installer,
     /// The package's files, for each kind of host; 1-16.
@@ -115,7 +115,7 @@ impl ReleaseSpec {
             installer: self.installer,
             revert_class: match self.installer {
                 Installer::Bundle => RevertClass::Atomic,
-                Installer::Deb | Installer::Rpm => RevertClass::Staged,
+                Installer::Deb | Installer::Rpm | Installer::Msi => RevertClass::Staged,
             },
             boot: self.boot,
             probes: self.probes.clone(),
@@ -153,9 +153,16 @@ impl ReleaseSpec {
         if self.probes.len() > ITEMS_MAX {
             return refuse("a release has at most 16 probes", "leave some out");
         }
-        if self.installer != Installer::Bundle && self.bundles.iter().any(|b| b.os != Os::Linux) {
+        let (only, what) = match self.installer {
+            Installer::Bundle => (None, ""),
+            Installer::Deb | Installer::Rpm => {
+                (Some(Os::Linux), "deb and rpm packages are for Linux hosts")
+            }
+            Installer::Msi => (Some(Os::Windows), "msi packages are for Windows hosts"),
+        };
+        if only.is_some_and(|only| self.bundles.iter().any(|bundle| bundle.os != only)) {
             return refuse(
-                "deb and rpm packages are for Linux hosts",
+                what,
                 "name another installer for the other systems, in a release of its own",
             );
         }

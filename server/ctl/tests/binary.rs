@@ -52,6 +52,7 @@ fn view(id: u64, state: RolloutState, reason: &str) -> RolloutView {
         suspects: Vec::new(),
         proposal: String::new(),
         forecast: None,
+        causes: Vec::new(),
     }
 }
 

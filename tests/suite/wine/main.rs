@@ -6,6 +6,7 @@
 #[allow(dead_code, missing_docs)]
 mod draft;
 mod machine;
+mod msi;
 mod scenes;
 
 use anyhow::Result;
@@ -35,6 +36,9 @@ struct Options {
     /// The same of a later version
     #[arg(long)]
     second: PathBuf,
+    /// Folder with MSIs of somebody else's product, `acme-VERSION.msi`
+    #[arg(long)]
+    products: PathBuf,
     /// A Wine prefix with nothing of ours in it
     #[arg(long)]
     prefix: PathBuf,

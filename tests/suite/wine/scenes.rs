@@ -3,6 +3,7 @@
 use crate::Stage;
 use crate::draft::{Draft, THEIRS};
 use crate::machine::{Ending, Machine, STATE};
+use crate::msi;
 use anyhow::{Context, Result, ensure};
 use ringward_suite::control::find;
 use serde_json::Value;
@@ -25,13 +26,21 @@ pub const ALL: &[(&str, Scene)] = &[
         "a driver that stops the machine in every boot halts the rollout by name",
         bugchecks,
     ),
+    (
+        "an MSI release that fails gives way to what others had installed",
+        msi::first_fails,
+    ),
+    (
+        "an MSI release is confirmed, and the next one goes back to it",
+        msi::second_fails,
+    ),
     ("a stop by a person is clean and no crash", stopped),
     ("an upgrade keeps identity, ledger and releases", upgrade),
     ("an uninstallation leaves nothing but the state", uninstall),
     ("a purge leaves nothing", purge),
 ];
 
-const PATIENCE: Duration = Duration::from_secs(120);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 const PACKAGE: &str = "endpoint-shield";
 const AGENT: &str = "RingwardAgent";
 const GUARD: &str = "RingwardGuard";
@@ -39,13 +48,13 @@ const INSTALLED: &str = "Program Files/Ringward";
 /// How the driver of the lethal release dies.
 const CODE: u32 = 0x1000_007e;
 
-fn copy_in(machine: &Machine, from: &Path, to: &str) -> Result<()> {
+pub fn copy_in(machine: &Machine, from: &Path, to: &str) -> Result<()> {
     let to = machine.file(to);
     std::fs::copy(from, &to).with_context(|| format!("copying to {}", to.display()))?;
     Ok(())
 }
 
-fn msiexec(machine: &Machine, words: &[&str]) -> Result<()> {
+pub fn msiexec(machine: &Machine, words: &[&str]) -> Result<()> {
     let mut line = vec!["msiexec"];
     line.extend(words);
     line.extend(["/qn", "/l*v", r"C:\install.log"]);
@@ -165,7 +174,7 @@ fn unhealthy(stage: &mut Stage) -> Result<String> {
 }
 
 /// Why a rollout halted, in the server's words.
-fn halt(shown: &Value) -> String {
+pub fn halt(shown: &Value) -> String {
     let why = find(shown, "state_reason").and_then(Value::as_str);
     why.unwrap_or("without a reason").to_owned()
 }
@@ -217,18 +226,22 @@ fn bugchecks(stage: &mut Stage) -> Result<String> {
     let version = current(machine)?;
     ensure!(version == "1.0", "after two deaths the host runs {version}");
     running(machine)?;
-    let shown = stage.control.rollout_is("halted", PATIENCE)?;
-    let host = find(&shown, "host").and_then(Value::as_str);
-    let host = host.context("the rollout names no failed host")?;
-    stage
-        .control
-        .wait_for("driver and bugcheck", PATIENCE, |control| {
-            let told = control.ctl(&["hosts", "show", host])?.to_string();
-            let named = told.contains("acme.sys") && told.contains("0x1000007e");
-            ensure!(named, "the host says {told}");
-            Ok(Some(()))
-        })?;
-    Ok(format!("back on 1.0; halted: {}", halt(&shown)))
+    stage.control.rollout_is("halted", PATIENCE)?;
+    let what = "a halt that names driver and bugcheck";
+    let why = stage.control.wait_for(what, PATIENCE, |control| {
+        let shown = control.rollout()?;
+        let cause = find(&shown, "causes").and_then(|causes| causes.get(0));
+        let module = cause.and_then(|cause| find(cause, "module"));
+        ensure!(
+            module.and_then(Value::as_str) == Some("acme.sys"),
+            "the causes: {cause:?}"
+        );
+        let why = halt(&shown);
+        let named = why.contains("acme.sys") && why.contains("0x1000007e");
+        ensure!(named, "the halt: {why}");
+        Ok(Some(why))
+    })?;
+    Ok(format!("back on 1.0; halted: {why}"))
 }
 
 /// The unclean stops that the agent told of, by key: one is told again by each start in its boot.

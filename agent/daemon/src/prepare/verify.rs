@@ -164,9 +164,12 @@ fn check_manifest(manifest: &Manifest, wanted: &Wanted) -> Result<(), Refused> {
         (Installer::Bundle, RevertClass::Staged | RevertClass::Irreversible) => {
             return bad("a bundle goes back by one switch: its revert class is atomic");
         }
-        (Installer::Deb | Installer::Rpm, RevertClass::Staged) => {}
-        (Installer::Deb | Installer::Rpm, RevertClass::Atomic | RevertClass::Irreversible) => {
-            return bad("a deb or rpm goes back from the vault: its revert class is staged");
+        (Installer::Deb | Installer::Rpm | Installer::Msi, RevertClass::Staged) => {}
+        (
+            Installer::Deb | Installer::Rpm | Installer::Msi,
+            RevertClass::Atomic | RevertClass::Irreversible,
+        ) => {
+            return bad("a deb, rpm or msi goes back from the vault: its revert class is staged");
         }
     }
     let expired = manifest

@@ -70,15 +70,20 @@ impl Bugcheck {
             0x19 | 0x1a | 0x4e | 0x109 | 0x13a => {
                 Culprit::Nobody("memory was damaged earlier, by whom is not kept")
             }
-            0x77 | 0x7a | 0x7b | 0x154 => {
+            0x77 | 0x7a | 0x7b | 0xed | 0x154 => {
                 Culprit::Nobody("the disk, its path or its contents failed")
             }
             0x80 | 0x9c | 0x124 | 0x12b => Culprit::Nobody("the hardware reported the error"),
+            0x5c | 0xa5 => Culprit::Nobody("the firmware's tables do not fit"),
+            0x18b | 0x20001 => {
+                Culprit::Nobody("the hypervisor beneath stopped; its own code is in no driver list")
+            }
+            0x51 | 0x74 => Culprit::Nobody("the registry is damaged"),
             0x9f | 0x101 | 0x133 | 0x1ca => {
                 Culprit::Nobody("a watchdog fired; what it interrupted need not be the cause")
             }
             0xe2 | 0x1c8 | 0xdead_dead => Culprit::Nobody("the stop was asked for by hand"),
-            0xef | 0xf4 | 0xc000_021a => {
+            0x6b | 0xef | 0xf4 | 0xc000_021a => {
                 Culprit::Nobody("a vital user-mode process ended; the kernel only noticed")
             }
             _ => Culprit::Trace,
@@ -211,7 +216,7 @@ mod tests {
 
     #[test]
     fn what_nobody_can_be_blamed_for_has_no_culprit() {
-        for code in [0x9f, 0x133, 0x124, 0x1a, 0x1c8] {
+        for code in [0x9f, 0x133, 0x124, 0x1a, 0x1c8, 0xef, 0x20001, 0x6b, 0xa5] {
             assert!(matches!(bugcheck(code).culprit(), Culprit::Nobody(_)));
         }
         assert_eq!(bugcheck(0x1000_007e).culprit(), Culprit::Parameter(2));

@@ -81,22 +81,3 @@ pub fn feed(kind: Kind, name: &str, bytes: &[u8], detector: &mut Detector) -> Ve
         Kind::Dump => dump::feed(name, bytes, detector),
     }
 }
-
-/// A reader of hostile bytes and its name.
-#[doc(hidden)]
-pub type Fuzz = (&'static str, fn(&[u8]));
-
-/// The readers of hostile bytes, for the fuzzers.
-#[doc(hidden)]
-pub const FUZZ: &[Fuzz] = &[
-    ("windows-event-log", |bytes| {
-        read(Kind::EventLog, "fuzz.evtx", bytes);
-    }),
-    ("windows-event-xml", |bytes| {
-        read(Kind::EventXml, "fuzz.xml", bytes);
-        read(Kind::EventText, "fuzz.txt", bytes);
-    }),
-    ("windows-dump", |bytes| {
-        read(Kind::Dump, "fuzz.dmp", bytes);
-    }),
-];

@@ -1,5 +1,7 @@
 //! A writer of kernel dumps, for every test that needs one: whole, of either width.
 
+pub mod log;
+
 /// A dump to be written: the fields a test cares for.
 #[derive(Clone)]
 pub struct Draft {

@@ -4,6 +4,7 @@ use ringward_domain::limits::EVIDENCE_BYTES_MAX;
 use ringward_domain::signal::{SignalDraft, SignalKind};
 use ringward_domain::{BootId, Millis};
 use ringward_evidence::finding::Finding;
+use ringward_evidence::windows::bugcheck::Bugcheck;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -89,7 +90,7 @@ impl Found {
         match self.kind.as_str() {
             // Which driver, and how; a bugcheck that nobody is blamed for recurs under its code.
             "bugcheck" => {
-                let code = text("code").unwrap_or("unknown");
+                let code = text("code").map_or_else(|| "unknown".to_owned(), bare_code);
                 let module = self.module.as_deref().unwrap_or("nobody");
                 return format!("bugcheck:{code}:{module}");
             }
@@ -142,6 +143,17 @@ impl Found {
     }
 }
 
+/// A bugcheck's code as every source tells it: minidumps add a bit to those of some exceptions.
+fn bare_code(told: &str) -> String {
+    let code = told
+        .strip_prefix("0x")
+        .map(|hex| u32::from_str_radix(hex, 16));
+    match code {
+        Some(Ok(code)) => format!("{:#x}", Bugcheck { code, params: None }.bare_code()),
+        _ => told.to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -173,15 +185,21 @@ mod tests {
     }
 
     #[test]
-    fn a_bugcheck_recurs_under_its_code_and_driver() {
-        let found: Found = serde_json::from_value(serde_json::json!({
-            "kind": "bugcheck", "key": "k", "title": "t", "module": "amdppm.sys",
-            "evidence": {"code": "0x1000007e", "params": ["0x1", "0x2", "0x3", "0x4"]},
-        }))
-        .unwrap();
-        let draft = found.draft(BootId([1; 16]), Millis::ZERO).unwrap();
-        assert_eq!(draft.kind, SignalKind::Bugcheck);
-        assert_eq!(draft.signature, "bugcheck:0x1000007e:amdppm.sys");
+    fn a_bugcheck_recurs_under_its_driver_and_code_from_whatever_source() {
+        for (code, told) in [
+            ("0x1000007e", "bugcheck:0x7e:amdppm.sys"),
+            ("0x7e", "bugcheck:0x7e:amdppm.sys"),
+            ("0xc000021a", "bugcheck:0xc000021a:amdppm.sys"),
+        ] {
+            let found: Found = serde_json::from_value(serde_json::json!({
+                "kind": "bugcheck", "key": "k", "title": "t", "module": "amdppm.sys",
+                "evidence": {"code": code, "params": ["0x1", "0x2", "0x3", "0x4"]},
+            }))
+            .unwrap();
+            let draft = found.draft(BootId([1; 16]), Millis::ZERO).unwrap();
+            assert_eq!(draft.kind, SignalKind::Bugcheck);
+            assert_eq!(draft.signature, told);
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod draft;
 #[cfg(any(windows, test))]
 #[cfg_attr(not(windows), allow(dead_code, reason = "the live log is Windows's"))]
 mod event_feed;
+pub(crate) mod room;
 mod seen;
 
 pub(crate) use draft::Found;

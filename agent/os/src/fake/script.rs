@@ -142,7 +142,13 @@ pub fn behaviour(root: &Path) -> Behaviour {
 }
 
 fn behaviour_in(package: &Path) -> Behaviour {
-    match std::fs::read_to_string(package.join("current").join(BEHAVIOUR_FILE)) {
+    let link = package.join("current");
+    // Without junctions a small file names the release.
+    let tree = match std::fs::read_to_string(&link) {
+        Ok(name) => package.join(name.trim()),
+        Err(_) => link,
+    };
+    match std::fs::read_to_string(tree.join(BEHAVIOUR_FILE)) {
         Ok(text) if text.trim() == "lethal" => Behaviour::Lethal,
         _ => Behaviour::Good,
     }

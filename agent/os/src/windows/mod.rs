@@ -23,12 +23,13 @@ pub use power::{awake, boottime};
 pub use service::{NAME as SERVICE, stop_requested, under_service_manager};
 pub use setup::{SetUpError, purge, set_up, start};
 
-use crate::collect::Place;
-use crate::host::{Host, HostError, HostEvent, StopReason};
+use crate::collect::{Place, Teller};
+use crate::host::{Host, HostError, HostEvent, InstallError, StopReason};
 use crate::isolation::{IsolationError, Plan};
 use crate::{marker, probe};
 use ringward_domain::host::{Facts, GuardTier};
-use ringward_domain::manifest::Probe;
+use ringward_domain::manifest::{Installer, Probe};
+use ringward_domain::signal::SignalKind;
 use ringward_domain::{BootId, Millis, PackageName, Timestamp};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -37,6 +38,8 @@ use tokio::sync::{Mutex, mpsc};
 use windows_service::service::{ServiceAccess, ServiceState};
 use windows_service::service_manager::{ServiceManager, ServiceManagerAccess};
 
+/// What the host says of itself waits to be told up to here; more is in the log alone.
+const TOLD_MAX: usize = 8;
 const ARMED: &str = "guard-armed";
 /// What stands in it where the machine did not come back by itself before.
 const ARMED_AND_SET: &str = "armed, AutoReboot was 0\n";
@@ -50,6 +53,9 @@ pub struct WindowsHost {
     boot_before: Option<BootId>,
     watched: Vec<PathBuf>,
     sources: Mutex<Option<Sources>>,
+    /// What the host itself has to say, and where that waits to be told.
+    tell: mpsc::Sender<HostEvent>,
+    told: Mutex<mpsc::Receiver<HostEvent>>,
 }
 
 /// Where events come from; they start with the first question.
@@ -92,6 +98,7 @@ impl WindowsHost {
         })?;
         let last_stop_clean = marker::consume(root, boot)?;
         let boot_before = marker::boot_before(root);
+        let (tell, told) = mpsc::channel(TOLD_MAX);
         Ok(Self {
             root: root.to_owned(),
             boot,
@@ -99,6 +106,8 @@ impl WindowsHost {
             boot_before,
             watched: Vec::new(),
             sources: Mutex::default(),
+            tell,
+            told: Mutex::new(told),
         })
     }
 
@@ -106,6 +115,17 @@ impl WindowsHost {
     #[must_use]
     pub fn with_firewall(self, _program: Option<PathBuf>) -> Self {
         self
+    }
+
+    /// Tells people of a package that is not as it should be, once a boot.
+    fn say(&self, package: &PackageName, words: &str) {
+        let title = format!("{package}: {words}");
+        tracing::warn!(title);
+        let (tell, boot) = (self.tell.clone(), self.boot);
+        let key = format!("msi:{package}:{boot}");
+        let draft = Teller { tell, boot }.draft(SignalKind::AgentDegraded, key, title);
+        // A full queue means that the same was said before; the log has it.
+        let _ = self.tell.try_send(HostEvent::Signal(draft));
     }
 
     fn start(&self) -> Sources {
@@ -203,6 +223,27 @@ impl Host for WindowsHost {
         Ok(())
     }
 
+    async fn install(&self, package: &PackageName) -> Result<(), InstallError> {
+        let outcome = packages::install(&self.root, package).await;
+        match &outcome {
+            Ok(true) => self.say(
+                package,
+                "files in use are replaced at the next boot: a reboot is pending",
+            ),
+            Err(InstallError::Unsupported(why)) => self.say(package, why),
+            _ => {}
+        }
+        outcome.map(|_| ())
+    }
+
+    async fn keep_before(
+        &self,
+        package: &PackageName,
+        installer: Installer,
+    ) -> Result<(), InstallError> {
+        packages::keep(&self.root, package, installer)
+    }
+
     async fn probe(&self, wanted: &Probe) -> Result<(), String> {
         match wanted {
             Probe::Unit { name } => service_running(name),
@@ -219,8 +260,10 @@ impl Host for WindowsHost {
         let mut sources = self.sources.lock().await;
         let sources = sources.get_or_insert_with(|| self.start());
         sources.dealing_with = None;
+        let mut told = self.told.lock().await;
         tokio::select! {
             biased;
+            Some(event) = told.recv() => event,
             Some(power) = sources.power.recv() => {
                 sources.dealing_with = Some(power.dealt_with);
                 power.event

@@ -4,6 +4,7 @@
 use proptest::collection::{btree_map, vec};
 use proptest::option;
 use proptest::prelude::*;
+use ringward_domain::cause::{Cause, CauseCount};
 use ringward_domain::desired::{Assignment, AssignmentKind, Desired};
 use ringward_domain::host::{Arch, Facts, GuardTier, HostState, Labels, Os};
 use ringward_domain::ids::*;

@@ -66,6 +66,22 @@ pub fn member_state() -> BoxedStrategy<MemberState> {
     .boxed()
 }
 
+pub fn cause() -> BoxedStrategy<Cause> {
+    (
+        signal_kind(),
+        [words(), words()],
+        [option::of(words()), option::of(words())],
+    )
+        .prop_map(|(kind, [signature, title], [module, function])| Cause {
+            kind,
+            signature,
+            title,
+            module,
+            function,
+        })
+        .boxed()
+}
+
 pub fn member() -> BoxedStrategy<MemberView> {
     (
         host(),
@@ -74,15 +90,19 @@ pub fn member() -> BoxedStrategy<MemberView> {
         any::<bool>(),
         option::of(nonce()),
         millis(),
+        option::of(cause()),
     )
-        .prop_map(|(host, hostname, state, late, nonce, for_ms)| MemberView {
-            host,
-            hostname,
-            state,
-            late,
-            nonce,
-            for_ms,
-        })
+        .prop_map(
+            |(host, hostname, state, late, nonce, for_ms, cause)| MemberView {
+                host,
+                hostname,
+                state,
+                late,
+                nonce,
+                for_ms,
+                cause,
+            },
+        )
         .boxed()
 }
 
@@ -236,13 +256,15 @@ pub fn rollout_view() -> BoxedStrategy<RolloutView> {
         (
             vec(words(), 0..3),
             vec(suspect(), 0..3),
+            vec((cause(), any::<u64>()), 0..=3),
             option::of(option::of(millis())),
             words(),
         ),
     )
         .prop_map(
             |(what, how, text, started, rings, verdict, silent, failed, ms, rest)| {
-                let (notes, suspects, remaining, limited) = rest;
+                let (notes, suspects, causes, remaining, limited) = rest;
+                let causes = causes.into_iter();
                 let forecast = (remaining, limited);
                 let [state_reason, started_by, reason] = text;
                 RolloutView {
@@ -270,6 +292,9 @@ pub fn rollout_view() -> BoxedStrategy<RolloutView> {
                         limited_by: forecast.1,
                         not_counted: started,
                     }),
+                    causes: causes
+                        .map(|(cause, hosts)| CauseCount { cause, hosts })
+                        .collect(),
                 }
             },
         )

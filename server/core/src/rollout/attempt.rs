@@ -226,6 +226,7 @@ impl Rollout {
         let signature = Some(signal.signature.clone())
             .filter(|s| !s.is_empty())
             .or_else(|| default_signature(signal.kind));
+        self.note_cause(i, signal, now);
         let ending = Ending::Failed(FailureWhy::Signal(signal.kind));
         match &self.members[i].stage {
             Stage::Exposed(_) => self.resolve(i, ending, signature, now),

@@ -297,6 +297,7 @@ impl Rollout {
             newcomer: false,
             patience: Millis::ZERO,
             heard: now,
+            cause: None,
             gone: None,
         };
         self.enter(i, now, Stage::Exposed(Box::new(exposure)));

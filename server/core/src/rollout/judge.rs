@@ -180,7 +180,8 @@ impl Rollout {
         self.status = Status::Halted(why.clone(), sentence.clone());
         self.evidence_to_halt_ms = None;
         self.dirty_self = true;
-        self.news.push(News::Halted(why, sentence));
+        let told = self.with_causes(&sentence);
+        self.news.push(News::Halted(why, told));
     }
 
     /// The window of the ring under way.

@@ -1,6 +1,7 @@
 //! One host's part in a rollout.
 
 use ringward_domain::absence::Absence;
+use ringward_domain::cause::Cause;
 use ringward_domain::ids::{AgentStart, BootId, Nonce, SignalSeq};
 use ringward_domain::ledger::{NotSwitchedWhy, RevertWhy};
 use ringward_domain::observed::RefuseWhy;
@@ -140,6 +141,9 @@ pub struct Exposure {
     pub patience: Millis,
     /// Last word of the host, or when silence starts to run.
     pub heard: Timestamp,
+    /// What the host told of its failure.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<Box<Cause>>,
     /// After confirmation: unannounced gone since.
     #[serde(skip, default)]
     pub gone: Option<Timestamp>,

@@ -12,6 +12,7 @@ pub mod ring;
 mod absence;
 mod attempt;
 mod bookkeeping;
+mod cause;
 mod deadline;
 mod forecast;
 mod grant;

@@ -48,6 +48,7 @@ impl Rollout {
             suspects: self.suspects.clone(),
             proposal: String::new(),
             forecast: self.forecast(),
+            causes: self.causes().1,
         }
     }
 
@@ -66,7 +67,7 @@ impl Rollout {
             Status::Running if self.starting(now) => WaitWhy::ServerStarting.to_string(),
             Status::Running | Status::Completed => String::new(),
             Status::Held(_) => self.verdict(now).sentence,
-            Status::Halted(_, sentence) => sentence.clone(),
+            Status::Halted(_, sentence) => self.with_causes(sentence),
             Status::Paused(reason) | Status::Aborted(reason) => reason.clone(),
         }
     }
@@ -136,6 +137,7 @@ impl Rollout {
             late: member.late,
             nonce: member.nonce(),
             for_ms: now.since(member.since),
+            cause: self.cause_shown(member),
         }
     }
 

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod attempts;
+mod causes;
 mod endings;
 mod forecast;
 mod maintenance;

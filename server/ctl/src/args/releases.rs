@@ -60,7 +60,7 @@ pub struct Sign {
     #[arg(long = "bundle", short, value_name = "[OS[/ARCH]=]PATH", value_parser = bundle)]
     #[arg(required_unless_present_any = ["file", "add"])]
     pub bundles: Vec<(Os, Option<Arch>, PathBuf)>,
-    /// How hosts install it: bundle, or deb or rpm where each --bundle names a package file
+    /// How hosts install it: bundle, or deb, rpm or msi where each --bundle names a package file
     #[arg(long, default_value = "bundle", value_parser = installer, conflicts_with = "file")]
     pub installer: Installer,
     /// The release needs a boot to take effect
@@ -103,7 +103,8 @@ fn installer(text: &str) -> Result<Installer, String> {
         "bundle" => Ok(Installer::Bundle),
         "deb" => Ok(Installer::Deb),
         "rpm" => Ok(Installer::Rpm),
-        _ => Err("use bundle, deb or rpm".to_owned()),
+        "msi" => Ok(Installer::Msi),
+        _ => Err("use bundle, deb, rpm or msi".to_owned()),
     }
 }
 

@@ -151,6 +151,10 @@ pub fn show(rollout: &RolloutView) -> String {
     );
     line("reason", clean(&rollout.reason));
     line("verdict", clean(&rollout.verdict.sentence));
+    for told in &rollout.causes {
+        let hosts = count(told.hosts, "host", "hosts");
+        line("cause", format!("{} ({hosts})", clean(&told.cause.title)));
+    }
     if let Some(suspect) = rollout.suspects.first() {
         line("suspect", clean(&suspect.sentence));
     }
@@ -312,6 +316,14 @@ fn named(what: &str, hosts: &[MemberView]) -> String {
     text
 }
 
+/// Why a host stands as it does; where it failed, what it told of that.
+fn because(member: &MemberView) -> String {
+    match &member.cause {
+        Some(cause) => clean(&cause.title),
+        None => words::member_why(&member.state),
+    }
+}
+
 /// Hosts of a rollout.
 #[must_use]
 pub fn members_table(hosts: &[MemberView]) -> String {
@@ -327,7 +339,7 @@ pub fn members_table(hosts: &[MemberView]) -> String {
                 short(&member.hostname, 32),
                 format!("{}{late}", words::member(&member.state)),
                 member.for_ms.to_string(),
-                words::member_why(&member.state),
+                because(member),
             ]
         })
         .collect();

@@ -64,6 +64,7 @@ pub fn member(id: u64, name: &str, state: MemberState) -> MemberView {
         late: false,
         nonce: None,
         for_ms: Millis::secs(90),
+        cause: None,
     }
 }
 
@@ -160,5 +161,6 @@ pub fn rollout(id: u64) -> RolloutView {
         suspects: Vec::new(),
         proposal: String::new(),
         forecast: None,
+        causes: Vec::new(),
     }
 }

@@ -526,7 +526,9 @@ pub(super) fn start_server(programs: &Programs, dir: &Path) -> Result<Running> {
 }
 
 fn named(host: &MemberView, what: &str) -> String {
-    format!("{} ({}) {what}: {:?}", host.hostname, host.host, host.state)
+    let why = host.cause.as_ref().map(|cause| cause.title.as_str());
+    let (name, id, why) = (&host.hostname, host.host, why.unwrap_or("no word of why"));
+    format!("{name} ({id}) {what}: {:?}; {why}", host.state)
 }
 
 fn sim_name(index: usize) -> String {

@@ -1,8 +1,12 @@
 //! Parsers under mutated inputs, on any stable compiler: no input may panic, run away or be taken for
 //! something else. Inputs whose outcome was not seen before are kept and mutated further.
 
+#[path = "../../../../agent/evidence/tests/draft/mod.rs"]
+#[allow(dead_code, missing_docs)]
+mod draft;
 mod mutate;
 mod targets;
+mod windows;
 
 use anyhow::{Context as _, Result, bail};
 use mutate::Mutator;
@@ -39,12 +43,18 @@ pub struct Options {
     pub findings: PathBuf,
 }
 
+fn all() -> Vec<Target> {
+    let mut all = targets::all();
+    all.extend(windows::all());
+    all
+}
+
 /// Fuzzes; answers what was found, in words.
 ///
 /// # Errors
 /// There is no such target.
 pub fn run(options: &Options) -> Result<Vec<String>> {
-    let targets = targets::all();
+    let targets = all();
     if options.target == "list" {
         for target in &targets {
             println!("{}", target.name);
@@ -118,7 +128,8 @@ fn fuzz(target: &Target, options: &Options) -> Result<Option<String>> {
             )));
         }
     }
-    let passed = outcomes.get("ok").copied().unwrap_or(0);
+    let passed = outcomes.iter().filter(|(told, _)| is_taken(told));
+    let passed: u64 = passed.map(|(_, times)| times).sum();
     println!(
         "{:<24} {runs:>10} inputs, {passed:>9} taken, {:>4} outcomes, {:.0} s of processor time",
         target.name,
@@ -126,6 +137,19 @@ fn fuzz(target: &Target, options: &Options) -> Result<Option<String>> {
         (processor_time() - began).as_secs_f64()
     );
     Ok(None)
+}
+
+/// Processor time of one input, taken again: on a busy machine any input may seem to take long.
+fn cost(target: &Target, input: &[u8]) -> Duration {
+    let began = processor_time();
+    // It came to an end before, and what came of it is known.
+    let _ = (target.run)(input);
+    processor_time() - began
+}
+
+/// Whether an outcome, which may tell more, is that of an input that was understood.
+fn is_taken(outcome: &str) -> bool {
+    outcome == "ok" || outcome.starts_with("ok ")
 }
 
 /// An outcome without what differs from input to input.
@@ -145,13 +169,6 @@ fn leave(folder: &Path, name: &str, input: &[u8]) -> Result<PathBuf> {
     let path = folder.join(format!("{name}.input"));
     std::fs::write(&path, input).with_context(|| format!("writing {}", path.display()))?;
     Ok(path.canonicalize()?)
-}
-
-/// Processor time of one input.
-fn cost(target: &Target, input: &[u8]) -> Duration {
-    let began = processor_time();
-    let _ = catch_unwind(AssertUnwindSafe(|| (target.run)(input)));
-    processor_time().saturating_sub(began)
 }
 
 fn processor_time() -> Duration {
@@ -177,7 +194,7 @@ mod tests {
             input: None,
             findings: std::env::temp_dir().join("ringward-fuzz"),
         };
-        for target in targets::all() {
+        for target in all() {
             let began = Instant::now();
             let mut mutator = Mutator::new(options.seed, (target.seeds)(), target.words);
             for _ in 0..300 {
@@ -193,10 +210,10 @@ mod tests {
 
     #[test]
     fn every_target_but_those_of_evidence_takes_a_seed_as_it_is() {
-        for target in targets::all() {
+        for target in all() {
             let taken = (target.seeds)()
                 .iter()
-                .any(|seed| (target.run)(seed) == Ok("ok".to_owned()));
+                .any(|seed| (target.run)(seed).is_ok_and(|outcome| is_taken(&outcome)));
             assert!(taken, "{}", target.name);
         }
     }

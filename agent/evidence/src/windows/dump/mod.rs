@@ -48,6 +48,10 @@ pub enum DumpType {
     BitmapFull,
     /// The kernel's memory, with a bitmap of its pages.
     BitmapKernel,
+    /// The header alone.
+    Header,
+    /// The kernel's memory, of a size that Windows chose.
+    Automatic,
     /// Another number, or none.
     Other(Option<u32>),
 }
@@ -60,6 +64,8 @@ impl DumpType {
             Some(4) => Self::Triage,
             Some(5) => Self::BitmapFull,
             Some(6) => Self::BitmapKernel,
+            Some(3) => Self::Header,
+            Some(7) => Self::Automatic,
             other => Self::Other(other),
         }
     }
@@ -71,6 +77,8 @@ impl DumpType {
             Self::Triage => "triage".into(),
             Self::BitmapFull => "full (bitmap)".into(),
             Self::BitmapKernel => "kernel (bitmap)".into(),
+            Self::Header => "header".into(),
+            Self::Automatic => "kernel (automatic)".into(),
             Self::Other(Some(number)) => format!("unknown ({number})"),
             Self::Other(None) => "unknown".into(),
         }

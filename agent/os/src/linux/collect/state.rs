@@ -1,7 +1,7 @@
 //! The state of the machine as a whole: a boot that ended in emergency or rescue mode, a disk that
 //! leaves the agent no room.
 
-use crate::collect::{Place, Teller};
+use crate::collect::{Place, Teller, room};
 use crate::linux::{ARMED, ask_systemd, facts};
 use ringward_domain::host::GuardTier;
 use ringward_domain::signal::{SignalDraft, SignalKind};
@@ -15,10 +15,6 @@ const AFTER_START: [Duration; 3] = [
     Duration::from_secs(30),
     Duration::from_secs(120),
 ];
-/// The disk is looked at this often: it fills slowly, and a signal about it can wait.
-const DISK_EVERY: Duration = Duration::from_secs(1800);
-/// Room that ledger, spool and one more release's metadata need.
-const ROOM_BYTES_MIN: u64 = 32 * 1024 * 1024;
 
 /// What the agent lacks of its disk, in words.
 fn disk(root: &Path) -> Option<String> {
@@ -30,14 +26,7 @@ fn disk(root: &Path) -> Option<String> {
         return Some(format!("{} is on a read-only disk", root.display()));
     }
     let free = stat.f_bavail.saturating_mul(stat.f_frsize);
-    (free < ROOM_BYTES_MIN).then(|| {
-        format!(
-            "{} has {} KiB left, {} are needed",
-            root.display(),
-            free / 1024,
-            ROOM_BYTES_MIN / 1024
-        )
-    })
+    room::too_little(root, free)
 }
 
 /// A boot that ended where nobody works.
@@ -64,7 +53,6 @@ fn cannot_heal(root: &Path, armed: bool) -> Option<&'static str> {
 }
 
 pub(super) async fn watch(place: Place, teller: Teller) {
-    let mut disk_told = false;
     let mut heal_told = false;
     for pause in AFTER_START {
         tokio::time::sleep(pause).await;
@@ -84,19 +72,7 @@ pub(super) async fn watch(place: Place, teller: Teller) {
             break;
         }
     }
-    loop {
-        match disk(&place.root) {
-            Some(why) if !disk_told => {
-                disk_told = true;
-                if !teller.lacks("room for its state", &why).await {
-                    return;
-                }
-            }
-            Some(_) => {}
-            None => disk_told = false,
-        }
-        tokio::time::sleep(DISK_EVERY).await;
-    }
+    room::watch(&place.root, &teller, disk).await;
 }
 
 #[cfg(test)]

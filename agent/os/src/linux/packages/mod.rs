@@ -28,6 +28,7 @@ use tokio::time::timeout;
 
 /// The unit's own limit is 30 min.
 const PATIENCE: Duration = Duration::from_secs(31 * 60);
+const FOR_WINDOWS: &str = "msi packages are for Windows hosts";
 /// A run that was under way already may have read the slot before it was re-pointed.
 const RUNS_MAX: usize = 3;
 
@@ -126,6 +127,9 @@ pub(super) async fn keep(
     if let Some(why) = by_image(Path::new("/")) {
         return Err(InstallError::Unsupported(why));
     }
+    if installer == Installer::Msi {
+        return Err(InstallError::Unsupported(FOR_WINDOWS.to_owned()));
+    }
     let verb = Verb::Vault(installer);
     match start(&verb, package).await? {
         true => Ok(()),
@@ -142,6 +146,7 @@ pub(super) fn cannot(root: &Path, installer: Installer) -> Option<String> {
         Installer::Bundle => return None,
         Installer::Deb => "usr/bin/dpkg",
         Installer::Rpm => "usr/bin/rpm",
+        Installer::Msi => return Some(FOR_WINDOWS.to_owned()),
     };
     if let Some(why) = read_only_usr(root) {
         return Some(why);

@@ -88,21 +88,33 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
+    /// Writes into a folder until a word comes.
+    async fn hears(told: &mut mpsc::Receiver<()>, folder: &Path) -> bool {
+        for n in 0..100 {
+            // The thread may not watch yet when the first one is written.
+            std::fs::write(folder.join(format!("C-{n}.sys")), b"0").unwrap();
+            let wait = std::time::Duration::from_millis(200);
+            if let Ok(word) = tokio::time::timeout(wait, told.recv()).await {
+                return word == Some(());
+            }
+        }
+        false
+    }
+
     #[tokio::test]
-    async fn a_file_that_appears_beneath_a_folder_is_told_at_once() {
+    async fn a_file_that_appears_in_a_folder_or_beneath_it_is_told_at_once() {
         let root = tempfile::tempdir().unwrap();
         let deep = root.path().join("vendor");
         std::fs::create_dir(&deep).unwrap();
         let mut told = told(vec![root.path().join("nowhere"), root.path().to_owned()]);
-        for n in 0_u32.. {
-            // The thread may not watch yet when the first one is written.
-            std::fs::write(deep.join(format!("C-{n}.sys")), b"0").unwrap();
-            let wait = std::time::Duration::from_millis(200);
-            if let Ok(word) = tokio::time::timeout(wait, told.recv()).await {
-                assert_eq!(word, Some(()));
-                return;
-            }
-            assert!(n < 100, "not told");
+        assert!(hears(&mut told, root.path()).await);
+        if windows_registry::CURRENT_USER
+            .open(r"Software\Wine")
+            .is_ok()
+        {
+            eprintln!("skipped: Wine 8 hears nothing of folders that were there before");
+            return;
         }
+        assert!(hears(&mut told, &deep).await);
     }
 }

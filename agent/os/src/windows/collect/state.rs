@@ -1,20 +1,14 @@
 //! The state of the machine as a whole: a boot into a safe mode, a machine that would stay down after a
 //! bugcheck or leave no dump, a volume without junctions, a disk that leaves the agent no room.
 
-use crate::collect::{Place, Teller};
+use crate::collect::{Place, Teller, room};
 use crate::windows::safe_boot;
 use ringward_domain::signal::{SignalDraft, SignalKind};
 use std::ffi::OsStr;
 use std::io;
 use std::os::windows::ffi::OsStrExt;
 use std::path::Path;
-use std::time::Duration;
 use windows_sys::Win32::Storage::FileSystem::GetDiskFreeSpaceExW;
-
-/// The disk is looked at this often: it fills slowly, and a signal about it can wait.
-const DISK_EVERY: Duration = Duration::from_secs(1800);
-/// Room that ledger, spool and one more release's metadata need.
-const ROOM_BYTES_MIN: u64 = 32 * 1024 * 1024;
 
 fn free_bytes(folder: &Path) -> io::Result<u64> {
     let name: Vec<u16> = OsStr::new(folder).encode_wide().chain([0]).collect();
@@ -37,13 +31,7 @@ fn free_bytes(folder: &Path) -> io::Result<u64> {
 /// What the agent lacks of its disk, in words.
 fn disk(root: &Path) -> Option<String> {
     match free_bytes(root) {
-        Ok(free) if free >= ROOM_BYTES_MIN => None,
-        Ok(free) => Some(format!(
-            "{} has {} KiB left, {} are needed",
-            root.display(),
-            free / 1024,
-            ROOM_BYTES_MIN / 1024
-        )),
+        Ok(free) => room::too_little(root, free),
         Err(error) => Some(format!("{}: {error}", root.display())),
     }
 }
@@ -81,20 +69,7 @@ pub(super) async fn watch(place: Place, teller: Teller) {
             return;
         }
     }
-    let mut disk_told = false;
-    loop {
-        match disk(&place.root) {
-            Some(why) if !disk_told => {
-                disk_told = true;
-                if !teller.lacks("room for its state", &why).await {
-                    return;
-                }
-            }
-            Some(_) => {}
-            None => disk_told = false,
-        }
-        tokio::time::sleep(DISK_EVERY).await;
-    }
+    room::watch(&place.root, &teller, disk).await;
 }
 
 #[cfg(test)]
