@@ -2,9 +2,10 @@
 
 use crate::crowd::Counts;
 use crate::dialect::Grpc;
+use crate::enrol::Known;
 use crate::figure::Process;
 use crate::fleet::{Fleet, target};
-use crate::line;
+use crate::line::{self, Target};
 use crate::subject::{PATIENCE, Subject};
 use anyhow::{Context, Result};
 use ringward_suite::process::Programs;
@@ -73,7 +74,9 @@ const LOOKED_AT: [&str; 4] = ["rss_kib", "descriptors", "files", "store_kib"];
 /// # Errors
 /// The server ends, or the agents do not come back.
 pub async fn run(options: &Options, programs: Programs, dir: &Path) -> Result<()> {
-    let mut fleet = Fleet::set_up(programs, dir, options.agents, 0).await?;
+    let mut fleet = Fleet::set_up(programs, dir, options.agents + ATTACKERS, 0).await?;
+    // Of their own: two machines with one identity are both refused until a person has looked.
+    let attackers = fleet.known.split_off(options.agents);
     let mut subject = fleet.subject()?;
     subject.connect().await?;
     let began = Instant::now();
@@ -90,7 +93,7 @@ pub async fn run(options: &Options, programs: Programs, dir: &Path) -> Result<()
             if let Some(fault) = fault.take() {
                 fault.abort();
             }
-            fault = Some(attack(minute, &fleet)?);
+            fault = Some(attack(minute, target(&fleet.lab)?, attackers.clone()));
             minute = passed + 1;
         }
         looks.push(Look {
@@ -125,17 +128,15 @@ async fn churn(subject: &mut Subject) -> Result<()> {
 }
 
 /// Each minute another kind of bad client, beside everybody else.
-fn attack(minute: u64, fleet: &Fleet) -> Result<JoinHandle<()>> {
-    let target = target(&fleet.lab)?;
-    let known: Vec<_> = fleet.known.iter().take(ATTACKERS).cloned().collect();
-    Ok(tokio::spawn(async move {
+fn attack(minute: u64, target: Target, known: Vec<Known>) -> JoinHandle<()> {
+    tokio::spawn(async move {
         let mut held = Vec::new();
         for (index, known) in known.into_iter().enumerate() {
             let Ok(mut stream) = line::open(target, index, Arc::clone(&known.tls)).await else {
                 continue;
             };
             let bytes: Vec<u8> = match minute % 4 {
-                // Opens a session, sends and never reads; takes the session of an honest host, too.
+                // Opens a session, sends and never reads.
                 0 => session(index),
                 // Half a preface, and then nothing.
                 1 => b"PRI * HTTP/2.0\r\n".to_vec(),
@@ -151,7 +152,7 @@ fn attack(minute: u64, fleet: &Fleet) -> Result<JoinHandle<()>> {
         }
         std::future::pending::<()>().await;
         drop(held);
-    }))
+    })
 }
 
 fn session(index: usize) -> Vec<u8> {
