@@ -240,7 +240,6 @@ pub async fn run(
     run.before_kib = run.lab.server_rss_kib()?;
     run.largest_kib.store(run.before_kib, Relaxed);
     run.sabotage = options.sabotage;
-    run.sabotage_counts();
     let (mut rows, mut all, mut left) = (Vec::new(), Vec::new(), options.frames);
     for (done, family) in families.iter().enumerate() {
         let share = left / (families.len() - done) as u64;
@@ -301,13 +300,6 @@ impl Run {
         )
         .await?;
         Ok(run)
-    }
-
-    fn sabotage_counts(&mut self) {
-        match self.sabotage {
-            Some(Sabotage::Lose) => drop(self.counts[0].told.fetch_add(1, Relaxed)),
-            Some(Sabotage::Stall | Sabotage::End | Sabotage::Grow) | None => {}
-        }
     }
 
     /// The server's memory now.
@@ -388,7 +380,9 @@ impl Run {
             .await
             .context("honest hosts do not get rid of their signals")??;
         let sum = |of: fn(&Count) -> u64| self.counts.iter().map(|count| of(count)).sum::<u64>();
-        outcome.told = sum(|count| count.told.load(Relaxed));
+        // A host that knew of the planted loss would wait for it to the end.
+        let lost = u64::from(matches!(self.sabotage, Some(Sabotage::Lose)));
+        outcome.told = sum(|count| count.told.load(Relaxed)) + lost;
         outcome.sessions = sum(|count| count.sessions.load(Relaxed));
         let status = self.lab.client().status(true).await?;
         outcome.stored = status
