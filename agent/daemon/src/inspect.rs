@@ -7,7 +7,7 @@ use ringward_evidence::inspect::{ARTEFACTS_MAX, Artefact, Open, inspect};
 use ringward_evidence::source::Source;
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::path::{MAIN_SEPARATOR, Path, PathBuf};
 
 /// Folders deeper than this are not entered: no log tree is deeper, a loop of mounts is.
 const DEPTH_MAX: usize = 16;
@@ -56,7 +56,7 @@ pub fn run(paths: &[PathBuf], form: Form, out: &mut dyn Write) -> io::Result<Tol
         .files
         .iter()
         .map(|path| Artefact {
-            path: path.to_string_lossy().into_owned(),
+            path: path.to_string_lossy().replace(MAIN_SEPARATOR, "/"),
         })
         .collect();
     inspect(&listing, &mut Files(walk.files), &mut |path, item| {

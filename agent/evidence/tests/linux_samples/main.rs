@@ -6,7 +6,7 @@ mod journals;
 mod kernel;
 mod machine;
 
-use std::path::{Path, PathBuf};
+use std::path::{MAIN_SEPARATOR, Path, PathBuf};
 use std::{fs, io};
 
 use ringward_evidence::finding::{Finding, Item};
@@ -77,7 +77,7 @@ fn inspected(path: &Path) -> Vec<(String, Item)> {
     let listing: Vec<Artefact> = paths
         .iter()
         .map(|path| Artefact {
-            path: path.to_string_lossy().into_owned(),
+            path: path.to_string_lossy().replace(MAIN_SEPARATOR, "/"),
         })
         .collect();
     let mut items = Vec::new();

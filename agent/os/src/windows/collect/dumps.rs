@@ -8,7 +8,7 @@ use crate::parse;
 use crate::windows::{places, safe_boot};
 use std::collections::BTreeSet;
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::{MAIN_SEPARATOR, Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
 /// A dump is written in the boot after the one it is of: soon, or after minutes on a slow disk.
@@ -131,7 +131,10 @@ async fn look(place: &Place, feed: &SharedFeed, teller: &Teller, seen: &mut Seen
             continue;
         }
         match read(file) {
-            Some(content) => files.push((file.path.display().to_string(), content)),
+            Some(content) => {
+                let name = file.path.to_string_lossy().replace(MAIN_SEPARATOR, "/");
+                files.push((name, content));
+            }
             // Being written, or held by a scanner: looked at again.
             None => drop(waiting.insert(file.entry.clone())),
         }
