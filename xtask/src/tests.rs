@@ -8,11 +8,14 @@ use std::process::{Command, Stdio};
 
 /// Crates whose harnesses must find the bugs planted for them.
 const PLANTED: &[&str] = &[
+    "ringward-agent",
     "ringward-crash",
     "ringward-sim",
     "ringward-store",
     "ringward-server-core",
 ];
+/// The tests in which they do.
+const PLANTED_TESTS: &[&str] = &["orders", "planted", "stolen_server"];
 /// How a check says that it could not run.
 const SKIPPED: &str = "skipped: ";
 
@@ -66,7 +69,9 @@ impl Runner {
 /// The harnesses must find the bugs planted for them; that needs a feature no shipped build has.
 fn planted(runner: Runner) -> Command {
     let mut command = runner.command();
-    command.args(["--test", "planted"]);
+    for test in PLANTED_TESTS {
+        command.args(["--test", test]);
+    }
     for name in PLANTED {
         command.args(["-p", name]);
     }

@@ -17,6 +17,18 @@ pub enum Bug {
     SwitchWithoutBegun,
     /// The host's own bars are forgotten by a restart.
     OwnBarForgotten,
+    /// Who vouches for an order is looked up in whatever state the server named last, taken or not.
+    VouchOfAnotherState,
+    /// An endorsement is good for as many acts as the server likes.
+    EndorsementSpentAgain,
+    /// One more isolation is free while one stands, and its life begins anew.
+    LifeAnewIsFree,
+    /// A restart forgets what was obeyed lately.
+    ObeyedForgottenAfterRestart,
+    /// An endorsement of an order to other hosts will do.
+    UnnamedHostObeys,
+    /// One endorsement will do.
+    QuorumOfOne,
 }
 
 #[cfg(feature = "planted-bugs")]

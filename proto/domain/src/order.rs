@@ -267,7 +267,7 @@ pub enum OrderRefusal {
     Quorum,
     /// The endorsed order does not name this host.
     NotNamed,
-    /// Its time has passed.
+    /// Its time has passed, or its endorsement: it was obeyed before.
     Expired,
     /// The allow list is wider than its local policy permits.
     AllowTooWide,

@@ -79,6 +79,8 @@ pub struct Part {
 struct Standing {
     record: OrderRecord,
     parts: BTreeMap<HostId, Part>,
+    /// Hosts whose part is not over: each tick asks for these, of orders to whole fleets too.
+    open: BTreeSet<HostId>,
 }
 
 /// All orders.
@@ -106,8 +108,12 @@ impl Orders {
     pub fn restore(&mut self, record: OrderRecord) {
         self.next_number = self.next_number.max(record.number + 1);
         self.by_number.insert(record.number, record.id);
-        let parts = BTreeMap::new();
-        self.all.insert(record.id, Standing { record, parts });
+        let standing = Standing {
+            parts: BTreeMap::new(),
+            open: BTreeSet::new(),
+            record,
+        };
+        self.all.insert(standing.record.id, standing);
     }
 
     /// Takes in a host's part; its order must be there already.
@@ -143,10 +149,16 @@ impl Orders {
     }
 
     fn index(&mut self, order: OrderId, host: HostId) {
-        let open = self
-            .part(order, host)
-            .is_some_and(|part| part.stands || !part.progress.is_over());
-        if open {
+        let part = self.part(order, host);
+        let counts = part.is_some_and(|part| part.stands || !part.progress.is_over());
+        let open = part.is_some_and(|part| !part.progress.is_over());
+        if let Some(standing) = self.all.get_mut(&order) {
+            match open {
+                true => standing.open.insert(host),
+                false => standing.open.remove(&host),
+            };
+        }
+        if counts {
             self.by_host.entry(host).or_default().insert(order);
         } else if let Some(of) = self.by_host.get_mut(&host) {
             of.remove(&order);
@@ -174,6 +186,12 @@ impl Orders {
         standing
             .into_iter()
             .flat_map(|standing| standing.parts.iter().map(|(host, part)| (*host, part)))
+    }
+
+    /// Hosts whose part in an order is not over.
+    pub fn open(&self, order: OrderId) -> impl Iterator<Item = HostId> + '_ {
+        let standing = self.all.get(&order);
+        standing.into_iter().flat_map(|s| s.open.iter().copied())
     }
 
     /// Every order, newest first.
@@ -300,10 +318,8 @@ impl Orders {
         };
         self.by_number
             .values()
-            .flat_map(|id| {
-                let parts = self.parts(*id).filter(|(_, part)| over(part));
-                parts.map(|(host, _)| (*id, host)).collect::<Vec<_>>()
-            })
+            .flat_map(|id| self.open(*id).map(|host| (*id, host)))
+            .filter(|(id, host)| self.part(*id, *host).is_some_and(over))
             .collect()
     }
 
@@ -348,7 +364,8 @@ impl Orders {
         for id in self.of_host(host) {
             let disrupts = self.order(id).is_some_and(|o| o.spec.kind.disrupts());
             self.change(id, host, |part| {
-                if disrupts && part.progress == Progress::Pending && part.rollout.is_none() {
+                let keeps = part.rollout.is_some() || slipped(Slip::UnheardKeepsItsPlace);
+                if disrupts && part.progress == Progress::Pending && !keeps {
                     part.stands = false;
                 }
             });
@@ -442,11 +459,14 @@ fn settle_part(id: OrderId, kind: &OrderKind, part: &mut Part, heard: Heard<'_>)
 fn settle_quarantine(id: OrderId, part: &mut Part, observed: &OrdersObserved) {
     let open = matches!(part.progress, Progress::Pending | Progress::Delivered);
     match observed.containment {
+        // It stands there, whatever a lost session made of its place: no cap frees who is isolated.
         ContainmentObserved::Closing(order) if order == id && open => {
             part.progress = Progress::Delivered;
+            part.stands = true;
         }
         ContainmentObserved::Closed { order, .. } if order == id && open => {
             part.progress = Progress::Done;
+            part.stands = true;
         }
         ContainmentObserved::Expired(order) if order == id => {
             part.stands = false;

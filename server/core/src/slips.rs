@@ -12,6 +12,8 @@ pub enum Slip {
     CapsForgottenAfterRestart,
     /// Hosts without a session take their place in the caps when they are named, not when they are told.
     AwayLetIn,
+    /// What a host may not have heard keeps its place for when it is back.
+    UnheardKeepsItsPlace,
     /// Whoever waits under a cap is let in with the next tick.
     WaitingLetIn,
     /// One person orders protected hosts too.
@@ -38,11 +40,12 @@ pub enum Slip {
 
 impl Slip {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::GlassLiftsCaps,
         Self::TakenBackIsFree,
         Self::CapsForgottenAfterRestart,
         Self::AwayLetIn,
+        Self::UnheardKeepsItsPlace,
         Self::WaitingLetIn,
         Self::ProtectionIgnored,
         Self::AuthorApproves,

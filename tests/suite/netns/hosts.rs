@@ -2,12 +2,13 @@
 
 use crate::net::{Net, Node, words};
 use crate::talk::{Kept, Talker, Way};
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
+use ringward_suite::wait::until;
 use std::fs::File;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 const SERVER_NAME: &str = "control.ringward.test";
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -54,28 +55,16 @@ fn executable(path: &Path, text: &str) -> Result<()> {
     Ok(())
 }
 
+/// How often a state is looked at: scenes time what takes milliseconds.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
 /// Asks until there is an answer.
 pub fn wait_for<T>(
     what: &str,
     patience: Duration,
-    mut ask: impl FnMut() -> Result<Option<T>>,
+    ask: impl FnMut() -> Result<Option<T>>,
 ) -> Result<T> {
-    let end = Instant::now() + patience;
-    let mut why = String::new();
-    loop {
-        match ask() {
-            Ok(Some(answer)) => return Ok(answer),
-            Ok(None) => {}
-            Err(error) => why = format!(" ({error:#})"),
-        }
-        if Instant::now() >= end {
-            bail!(
-                "{what} did not come about within {} s{why}",
-                patience.as_secs()
-            );
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    until(what, patience, LOOK_EVERY, ask)
 }
 
 impl Lab {

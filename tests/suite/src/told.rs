@@ -14,11 +14,18 @@ use ringward_domain::session::ToAgent;
 use ringward_domain::{Millis, OrderId};
 use ringward_wire::command::Act;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
 /// Patience with a host that was not told.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Patience with a thousand handshakes on a machine that has other work.
+const UP: Duration = Duration::from_secs(300);
+/// Sessions being opened at one time: a server lets in 16 unauthenticated connections an address.
+const OPENING_MAX: usize = 12;
+/// Pauses of a host that was turned away: at first, and at most.
+const BACKOFF_MS: (u64, u64) = (100, 5_000);
 
 /// Options of the measurement.
 #[derive(Debug, Clone, clap::Args)]
@@ -41,11 +48,12 @@ type Told = (Option<OrderId>, Instant);
 pub async fn run(programs: Programs, dir: &Path, options: &Options) -> Result<()> {
     let lab = Lab::set_up_at(programs, dir, Some("warn")).await?;
     let (tell, mut told) = mpsc::channel(options.hosts.max(1));
+    let opening = Arc::new(Semaphore::new(OPENING_MAX));
     for folder in enrol(&lab, "told", options.hosts).await? {
-        tokio::spawn(listen(folder, tell.clone()));
+        tokio::spawn(host(folder, Arc::clone(&opening), tell.clone()));
     }
     drop(tell);
-    wait_for("every host's session", PATIENCE, async || {
+    wait_for("every host's session", UP, async || {
         let status = lab.client().status(false).await?;
         Ok((status.connected as usize == options.hosts).then_some(()))
     })
@@ -136,8 +144,8 @@ async fn all_told(
     Ok(times)
 }
 
-/// One host: a session that says when what is wanted of it changed.
-async fn listen(folder: PathBuf, tell: mpsc::Sender<Told>) -> Result<()> {
+/// One host: a session that says when what is wanted of it changed, opened anew when it ends.
+async fn host(folder: PathBuf, opening: Arc<Semaphore>, tell: mpsc::Sender<Told>) -> Result<()> {
     let identity = Identity::load(&folder)?;
     let name = folder.file_name().unwrap_or_default().to_string_lossy();
     let mut hello = hello(&name, 1);
@@ -145,28 +153,31 @@ async fn listen(folder: PathBuf, tell: mpsc::Sender<Told>) -> Result<()> {
         CAPABILITY_ORDERS.to_owned(),
         CAPABILITY_QUARANTINE.to_owned(),
     ];
-    // A thousand at once are more than a server lets in from one address: those turned away come again.
-    let end = Instant::now() + PATIENCE;
-    let (_out, mut answers) = loop {
-        match open(&identity, hello.clone()).await {
-            Ok(session) => break session,
-            Err(error) if Instant::now() >= end => return Err(error),
-            Err(_) => tokio::time::sleep(Duration::from_millis(fastrand::u64(50..500))).await,
-        }
-    };
-    let mut before = None;
-    while let Some(frame) = answers.message().await? {
-        let at = Instant::now();
-        if let ToAgent::Desired(desired) = ToAgent::try_from(frame)? {
-            let now = match desired.orders.containment {
-                Containment::Quarantined(quarantine) => Some(quarantine.order),
-                Containment::Open | Containment::Unsaid => None,
-            };
-            if now != before {
-                before = now;
-                tell.send((now, at)).await?;
+    let (mut before, mut backoff_ms) = (None, BACKOFF_MS.0);
+    while !tell.is_closed() {
+        let turn = opening.acquire().await?;
+        let session = open(&identity, hello.clone()).await;
+        drop(turn);
+        if let Ok((_out, mut answers)) = session {
+            backoff_ms = BACKOFF_MS.0;
+            while let Ok(Some(frame)) = answers.message().await {
+                let at = Instant::now();
+                let ToAgent::Desired(desired) = ToAgent::try_from(frame)? else {
+                    continue;
+                };
+                let now = match desired.orders.containment {
+                    Containment::Quarantined(quarantine) => Some(quarantine.order),
+                    Containment::Open | Containment::Unsaid => None,
+                };
+                if now != before {
+                    before = now;
+                    tell.send((now, at)).await?;
+                }
             }
         }
+        let jitter_ms = fastrand::u64(backoff_ms / 2..=backoff_ms);
+        tokio::time::sleep(Duration::from_millis(jitter_ms)).await;
+        backoff_ms = (backoff_ms * 2).min(BACKOFF_MS.1);
     }
     Ok(())
 }

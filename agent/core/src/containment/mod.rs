@@ -13,8 +13,9 @@ mod stage;
 #[cfg(test)]
 mod tests;
 
-use policy::{OrderPolicy, Vouched};
-use record::{Ending, OrdersRecord, Proof, Stage};
+use crate::planted::{Bug, planted};
+use policy::{Act, OrderPolicy, Vouched};
+use record::{Ending, OrdersRecord, Proof, SPENT_MAX, Stage};
 use ringward_domain::limits::ESCAPES_MAX;
 use ringward_domain::net::Allowed;
 use ringward_domain::order::{
@@ -88,7 +89,10 @@ pub(crate) struct Containment {
     retry_write_at: Option<Millis>,
     wrote_at: Millis,
     desired: Option<OrdersDesired>,
+    /// Of `desired`, and of no other state: an id alone proves nothing.
     vouched: Vouched,
+    /// Of the state that is told next.
+    vouched_next: Vouched,
     /// Whether this process has made or confirmed the rules that the stage asks for.
     applied: bool,
     /// `Isolate` or `EndIsolation` is under way.
@@ -111,6 +115,10 @@ impl Containment {
     /// `awake` is time awake of this boot.
     pub(crate) fn start(started: OrdersStarted, boot: BootId, awake: Millis) -> Self {
         let mut record = started.record.unwrap_or_else(|| OrdersRecord::new(boot));
+        if planted(Bug::ObeyedForgottenAfterRestart) {
+            record.isolated_at.clear();
+            record.rebooted_at.clear();
+        }
         let powered_base = match record.boot == boot {
             true => record.powered - record.awake,
             false => record.powered,
@@ -134,6 +142,7 @@ impl Containment {
             wrote_at: powered,
             desired: None,
             vouched: Vouched::new(),
+            vouched_next: Vouched::new(),
             applied: false,
             acting: false,
             act_at: None,
@@ -158,14 +167,19 @@ impl Containment {
     }
 
     pub(crate) fn on_vouched(&mut self, vouched: Vouched) {
-        self.vouched = vouched;
+        if planted(Bug::VouchOfAnotherState) {
+            self.vouched.clone_from(&vouched);
+        }
+        self.vouched_next = vouched;
     }
 
     /// A desired state that is not older than the newest accepted one.
     pub(crate) fn on_desired(&mut self, order: (Epoch, Generation), mut wanted: OrdersDesired) {
+        let vouched = std::mem::take(&mut self.vouched_next);
         if order < self.record.accepted {
             return;
         }
+        self.vouched = vouched;
         wanted.once.truncate(ringward_domain::limits::ORDERS_MAX);
         if let Wanted::Quarantined(quarantine) = &mut wanted.containment {
             quarantine
@@ -300,6 +314,22 @@ impl Containment {
             containment,
             escapes: self.escapes.clone(),
             once: self.once_observed(),
+        }
+    }
+
+    /// Whether an order's endorsement brought about its act before. Whoever holds the server could
+    /// withdraw an endorsed order and want it again, for as long as its time runs.
+    fn is_spent(&self, act: Act, order: OrderId) -> bool {
+        self.policy.needs_quorum(act)
+            && self.record.spent.contains(&order)
+            && !planted(Bug::EndorsementSpentAgain)
+    }
+
+    fn spend(&mut self, act: Act, order: OrderId) {
+        if self.policy.needs_quorum(act) && !self.record.spent.contains(&order) {
+            let over = (self.record.spent.len() + 1).saturating_sub(SPENT_MAX);
+            self.record.spent.drain(..over);
+            self.record.spent.push(order);
         }
     }
 

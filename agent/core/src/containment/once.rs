@@ -4,7 +4,7 @@ use super::policy::Act;
 use super::record::OnceRecord;
 use super::{Containment, Deed, remember};
 use ringward_domain::limits::ORDERS_MAX;
-use ringward_domain::order::{Once, Order, OrderFailure, OrderObserved, OrderState};
+use ringward_domain::order::{Once, Order, OrderFailure, OrderObserved, OrderRefusal, OrderState};
 use ringward_domain::{Millis, OrderId};
 
 /// A reboot that did not come within this time failed.
@@ -50,6 +50,7 @@ impl Containment {
             .policy
             .judge(act, &vouch, Some(self.lately(order.act)), powered);
         let state = match judged {
+            Ok(()) if self.is_spent(act, order.id) => OrderState::Refused(OrderRefusal::Expired),
             Ok(()) => OrderState::Taken,
             Err(why) => OrderState::Refused(why),
         };
@@ -59,6 +60,7 @@ impl Containment {
                 Once::Collect => (self.policy.collections, &mut self.record.collected_at),
             };
             remember(at, powered, rate);
+            self.spend(act, order.id);
         }
         self.record.once.push(OnceRecord {
             order: order.id,

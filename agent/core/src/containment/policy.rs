@@ -1,5 +1,6 @@
 //! What this host lets itself be ordered, whatever the server says: the server may be stolen.
 
+use crate::planted::{Bug, planted};
 use ringward_domain::ids::KeyId;
 use ringward_domain::order::{Once, OrderRefusal, Origin, Quarantine, Warrant};
 use ringward_domain::{Millis, OrderId};
@@ -97,6 +98,12 @@ impl OrderPolicy {
         }
     }
 
+    /// Whether acts of this kind need endorsements here.
+    #[must_use]
+    pub fn needs_quorum(&self, act: Act) -> bool {
+        self.endorsers > 0 && self.endorsed.contains(&act)
+    }
+
     /// Whether an order of this kind may be obeyed. `lately`: when such were obeyed, in powered-on
     /// time; `None` where this one does not count.
     ///
@@ -116,11 +123,15 @@ impl OrderPolicy {
         if vouch.expired {
             return Err(OrderRefusal::Expired);
         }
-        if self.endorsers > 0 && self.endorsed.contains(&act) {
-            if vouch.endorsers.len() < self.endorsers {
+        if self.needs_quorum(act) {
+            let enough = match planted(Bug::QuorumOfOne) {
+                true => 1,
+                false => self.endorsers,
+            };
+            if vouch.endorsers.len() < enough {
                 return Err(OrderRefusal::Quorum);
             }
-            if !vouch.named {
+            if !vouch.named && !planted(Bug::UnnamedHostObeys) {
                 return Err(OrderRefusal::NotNamed);
             }
         }

@@ -8,6 +8,10 @@ use serde::{Deserialize, Serialize};
 /// Format of the record that this version writes.
 pub const FORMAT: u32 = 1;
 
+/// Orders whose endorsements are remembered as spent. By default 8 acts a day need one, so this
+/// reaches back a month; an order's time ends long before.
+pub const SPENT_MAX: usize = 256;
+
 /// Everything about orders that a restart must not lose.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OrdersRecord {
@@ -31,6 +35,9 @@ pub struct OrdersRecord {
     pub collected_at: Vec<Millis>,
     /// Orders to be done once, until the server withdraws them.
     pub once: Vec<OnceRecord>,
+    /// Endorsed orders that were obeyed, oldest first; at most [`SPENT_MAX`].
+    #[serde(default)]
+    pub spent: Vec<OrderId>,
 }
 
 /// An order to be done once.
@@ -142,6 +149,7 @@ impl OrdersRecord {
             rebooted_at: Vec::new(),
             collected_at: Vec::new(),
             once: Vec::new(),
+            spent: Vec::new(),
         }
     }
 }

@@ -3,6 +3,7 @@
 use super::policy::Act;
 use super::record::{Ending, Isolation, Proof, Stage};
 use super::{Asked, Containment, Deed, IsolateFailure, RETRY, remember};
+use crate::planted::{Bug, planted};
 use ringward_domain::order::{Containment as Wanted, OrderRefusal, Quarantine, UndoneWhy};
 use ringward_domain::{Millis, OrderId};
 
@@ -78,14 +79,13 @@ impl Containment {
     fn settle_open(&mut self, settled: Option<OrderId>, powered: Millis, link_up: bool) {
         match self.wanted().cloned() {
             Some(Wanted::Quarantined(quarantine)) if settled != Some(quarantine.order) => {
-                match self.permitted(&quarantine, true, powered) {
+                match self.permitted(&quarantine, (true, true), powered) {
                     Err(why) => self.enter(Stage::Settled {
                         order: quarantine.order,
                         how: Ending::Refused(why),
                     }),
                     Ok(isolation) => {
-                        let rate = self.policy.quarantines;
-                        remember(&mut self.record.isolated_at, powered, rate);
+                        self.obeys(isolation.order, true, powered);
                         self.close(isolation, None, link_up);
                     }
                 }
@@ -104,11 +104,20 @@ impl Containment {
         });
     }
 
+    /// An isolation is begun: what the host's own policy counts.
+    fn obeys(&mut self, order: OrderId, counts: bool, powered: Millis) {
+        if counts {
+            let rate = self.policy.quarantines;
+            remember(&mut self.record.isolated_at, powered, rate);
+        }
+        self.spend(Act::Quarantine, order);
+    }
+
     /// The isolation as this host makes it, if its own policy lets it.
     fn permitted(
         &self,
         quarantine: &Quarantine,
-        counts: bool,
+        (anew, counts): (bool, bool),
         powered: Millis,
     ) -> Result<Isolation, OrderRefusal> {
         if !self.able {
@@ -119,6 +128,9 @@ impl Containment {
         self.policy
             .judge(Act::Quarantine, &vouch.unwrap_or_default(), lately, powered)?;
         self.policy.judge_allow(quarantine)?;
+        if anew && self.is_spent(Act::Quarantine, quarantine.order) {
+            return Err(OrderRefusal::Expired);
+        }
         Ok(Isolation {
             order: quarantine.order,
             allow: quarantine.allow.clone(),
@@ -235,9 +247,12 @@ impl Containment {
         if refused || same && quarantine.allow == standing.allow && life == standing.life {
             return false;
         }
-        // The host is isolated already: one more order isolates nobody, and does not count.
-        match self.permitted(quarantine, false, powered) {
+        // The host is isolated already: one more order isolates nobody, and does not count; unless
+        // lives are bounded here, for an order an hour would then isolate it for ever.
+        let counts = !same && self.policy.life_max.is_some() && !planted(Bug::LifeAnewIsFree);
+        match self.permitted(quarantine, (!same, counts), powered) {
             Ok(isolation) => {
+                self.obeys(isolation.order, counts, powered);
                 self.close(isolation, same.then_some(since), link_up);
                 true
             }

@@ -118,7 +118,7 @@ impl Control {
         let ended: Vec<OrderId> = self
             .orders
             .newest()
-            .filter(|order| order.ends_at() <= now)
+            .filter(|order| order.ends_at() <= now && self.orders.open(order.id).next().is_some())
             .map(|order| order.id)
             .collect();
         for id in ended {

@@ -428,12 +428,7 @@ impl Control {
     }
 
     pub(super) fn end_open(&mut self, id: OrderId, progress: Progress) {
-        let open: Vec<HostId> = self
-            .orders
-            .parts(id)
-            .filter(|(_, part)| !part.progress.is_over())
-            .map(|(host, _)| host)
-            .collect();
+        let open: Vec<HostId> = self.orders.open(id).collect();
         for host in open {
             self.orders.change(id, host, |part| {
                 part.progress = progress;

@@ -28,6 +28,7 @@ impl Control {
         let Some(host) = self.hosts.get_mut(&id) else {
             return;
         };
+        let replaced = host.session.is_some();
         let rebooted = host.saw_boot(hello.boot);
         let silent_since = host.last_heard.filter(|_| host.record.absent.is_none());
         host.session = Some(Session {
@@ -63,9 +64,14 @@ impl Control {
                 rollout.back(id, now);
             });
         }
+        if replaced {
+            // A session that dies half-open ends by the next one: what was on its way is unheard too.
+            self.orders.unheard(id);
+        }
         self.take_observed(id, hello.observed, true);
-        self.let_in_waiting(Some(id));
+        // What it did before it could say so needs no room under a cap any more.
         self.orders_heard(id);
+        self.let_in_waiting(Some(id));
         self.join_late(id);
         self.out.readiness.insert(id);
         self.out.desired.insert(id, true);

@@ -64,15 +64,10 @@ impl ModelHost {
     }
 
     fn obey(&mut self, desired: &Desired) {
-        let known = |at: &ContainmentObserved, id: OrderId| match at {
-            ContainmentObserved::Closed { order, .. } => *order == id,
-            ContainmentObserved::Refused(order, _) => *order == id,
-            _ => false,
-        };
         match &desired.orders.containment {
             Containment::Unsaid => {}
             Containment::Open => self.orders.containment = ContainmentObserved::Open,
-            Containment::Quarantined(q) if known(&self.orders.containment, q.order) => {}
+            Containment::Quarantined(q) if self.obeyed(q.order) => {}
             Containment::Quarantined(q) => {
                 self.orders.containment = match self.refuses {
                     true => ContainmentObserved::Refused(q.order, OrderRefusal::RateLimit),
@@ -95,6 +90,16 @@ impl ModelHost {
                 });
             }
         }
+    }
+
+    /// Whether it took up this order, or said that it will not.
+    fn obeyed(&self, id: OrderId) -> bool {
+        let isolates = match self.orders.containment {
+            ContainmentObserved::Closed { order, .. } => order == id,
+            ContainmentObserved::Refused(order, _) => order == id,
+            _ => false,
+        };
+        isolates || self.done.contains(&id)
     }
 
     fn observed(&self) -> Observed {
@@ -290,7 +295,6 @@ impl World {
     fn disrupted(&mut self, host: HostId, order: OrderId) {
         let now = self.now;
         let young = |at: &Timestamp| now.since(*at) < Millis::hours(1);
-        let already = self.book.disrupted.get(&host).is_some_and(young);
         self.book.disrupted.insert(host, now);
         let within = self.book.disrupted.values().filter(|at| young(at)).count() as u64;
         let fleet = self.hosts.len() as u64;
@@ -300,7 +304,8 @@ impl World {
             1
         };
         let cap = self.book.cap.of(fleet) * times;
-        if !already && within > cap {
+        // A host takes one place, however often it is meant; that it has one lets nobody in beyond.
+        if within > cap {
             self.over_caps += 1;
             let recent: Vec<_> = self
                 .book
@@ -485,6 +490,9 @@ impl World {
         let host = self.hosts.get_mut(&id).unwrap();
         host.up = true;
         host.to_host.clear();
+        // What it was told and never heard disrupts it when it is told again, whenever that is.
+        let unheard = |(to, order): &(HostId, OrderId)| *to == id && !host.obeyed(*order);
+        self.book.told.retain(|told| !unheard(told));
         let hello = Hello {
             protocol_min: 1,
             protocol_max: 1,

@@ -50,6 +50,9 @@ struct State {
     watcher: Option<AbortHandle>,
 }
 
+/// Tries to see the same table twice.
+const MADE_MAX: usize = 3;
+
 /// What we made.
 #[derive(Debug, Clone)]
 struct Standing {
@@ -105,14 +108,16 @@ impl Isolation {
             return Ok(());
         }
         write_durably(&self.shared.rules, text.as_bytes()).map_err(IsolationError::Disk)?;
-        if let Err(why) = nft.apply(&text).await {
-            self.shared.forget(state.standing.as_ref())?;
-            return Err(IsolationError::Refused {
-                why,
-                next: "try `nft -f` with the file isolation.nft of the state folder by hand",
-            });
-        }
-        let listing = nft.listing(rules::TABLE).await;
+        let listing = match make(&nft, &text).await {
+            Ok(listing) => listing,
+            Err(why) => {
+                self.shared.forget(state.standing.as_ref())?;
+                return Err(IsolationError::Refused {
+                    why,
+                    next: "try `nft -f` with the file isolation.nft of the state folder by hand",
+                });
+            }
+        };
         state.standing = Some(Standing { text, listing });
         if state.watcher.as_ref().is_none_or(AbortHandle::is_finished) {
             let watcher = tokio::spawn(watch::run(Arc::clone(&self.shared)));
@@ -162,6 +167,22 @@ impl Isolation {
             Err(_) => false,
         }
     }
+}
+
+/// Makes the table, and learns how nft lists it. Somebody may change it between the two: believed is
+/// what two transactions in a row come to.
+async fn make(nft: &Nft, text: &str) -> Result<Option<String>, String> {
+    nft.apply(text).await?;
+    let mut listing = nft.listing(rules::TABLE).await;
+    for _ in 0..MADE_MAX {
+        nft.apply(text).await?;
+        let again = nft.listing(rules::TABLE).await;
+        if again.is_some() && again == listing {
+            break;
+        }
+        listing = again;
+    }
+    Ok(listing)
 }
 
 impl State {

@@ -1,7 +1,8 @@
 //! Puts our table back where others remove or change it (`nft flush ruleset`, a firewall service that
 //! loads its own file): told by the kernel over netlink, not asked for.
 
-use super::{Shared, rules};
+use super::nft::Nft;
+use super::{Shared, State, make};
 use crate::host::HostEvent;
 use ringward_domain::Millis;
 use ringward_domain::signal::{SignalDraft, SignalKind};
@@ -97,17 +98,27 @@ async fn restore(shared: &Shared) -> bool {
     else {
         return false;
     };
-    match nft.apply(&text).await {
+    match put_back(&mut state, &nft, &text).await {
         Ok(()) => {
-            let listing = nft.listing(rules::TABLE).await;
-            if let Some(standing) = state.standing.as_mut() {
-                standing.listing = listing;
-            }
             tracing::warn!("somebody changed the isolation's table; it is restored");
         }
         Err(why) => tracing::error!(why, "the isolation's table is not restored; tried again"),
     }
     true
+}
+
+/// The table as it was; its listing is learned anew only where nft lists the same text otherwise now
+/// (a newer nft). Whoever changed it once changes it again at any moment.
+async fn put_back(state: &mut State, nft: &Nft, text: &str) -> Result<(), String> {
+    nft.apply(text).await?;
+    if state.undisturbed(nft).await {
+        return Ok(());
+    }
+    let listing = make(nft, text).await?;
+    if let Some(standing) = state.standing.as_mut() {
+        standing.listing = listing;
+    }
+    Ok(())
 }
 
 fn disturbed(shared: &Shared) -> HostEvent {
