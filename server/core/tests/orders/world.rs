@@ -241,10 +241,9 @@ impl World {
                     self.durable.remove(&key);
                 }
                 Effect::Send(host, message) => {
-                    if let ToAgent::Desired(desired) = &*message
-                        && let Some((word, orders)) = self.disruptions(host, desired)
-                    {
-                        told.push((word, host, orders));
+                    if let ToAgent::Desired(desired) = &*message {
+                        let orders = self.disruptions(host, desired);
+                        told.extend(orders.into_iter().map(|id| (self.word(id), host, id)));
                     }
                     let host = self.hosts.get_mut(&host).unwrap();
                     host.to_host.push_back(*message);
@@ -254,8 +253,8 @@ impl World {
         }
         // Of one moment: whom one person disrupts keeps the caps before whom two take beyond them.
         told.sort_by_key(|(word, ..)| *word);
-        for (_, host, orders) in told {
-            self.told(host, &orders);
+        for (_, host, order) in told {
+            self.told(host, order);
         }
     }
 
@@ -264,8 +263,8 @@ impl World {
         u8::from(self.book.glass.contains(&order)) + 2 * u8::from(self.book.beyond.contains(&order))
     }
 
-    /// Orders told to a host that take it out of service, the strongest word first.
-    fn disruptions(&self, host: HostId, desired: &Desired) -> Option<(u8, Vec<OrderId>)> {
+    /// Orders told to a host for the first time that take it out of service.
+    fn disruptions(&self, host: HostId, desired: &Desired) -> Vec<OrderId> {
         let isolates = match &desired.orders.containment {
             Containment::Quarantined(quarantine) => Some(quarantine.order),
             _ => None,
@@ -274,21 +273,17 @@ impl World {
         let reboots = reboots.filter(|order| order.act == Once::Reboot);
         let mut all: Vec<OrderId> = isolates.into_iter().chain(reboots.map(|o| o.id)).collect();
         all.retain(|order| !self.book.told.contains(&(host, *order)));
-        all.sort_by_key(|id| std::cmp::Reverse(self.word(*id)));
-        let strongest = self.word(*all.first()?);
-        Some((strongest, all))
+        all
     }
 
     /// The oracle: every first word of a disruption keeps the caps, or two people said otherwise.
-    fn told(&mut self, host: HostId, orders: &[OrderId]) {
-        for order in orders {
-            if self.book.told.insert((host, *order)) {
-                assert!(
-                    self.word(*order) > 0 || !self.book.protected.contains(&host),
-                    "{order} reaches {host}, which is protected, by one person"
-                );
-                self.disrupted(host, *order);
-            }
+    fn told(&mut self, host: HostId, order: OrderId) {
+        if self.book.told.insert((host, order)) {
+            assert!(
+                self.word(order) > 0 || !self.book.protected.contains(&host),
+                "{order} reaches {host}, which is protected, by one person"
+            );
+            self.disrupted(host, order);
         }
     }
 
