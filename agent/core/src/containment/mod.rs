@@ -273,7 +273,9 @@ impl Containment {
             _ => None,
         };
         let clock = self.clock_matters().then(|| self.wrote_at + CLOCK_EVERY);
-        let act = self.act_at.filter(|_| !self.acting);
+        // What waits for the record to be written is woken by that.
+        let told = self.durable() || self.write_failed;
+        let act = self.act_at.filter(|_| !self.acting && told);
         let prove = self.prove_at.filter(|_| self.proving.is_none());
         let write = self.retry_write_at.filter(|_| self.writing.is_none());
         [ends, clock, act, prove, write, self.once_wakeup()]

@@ -590,3 +590,27 @@ proptest! {
         prop_assert!(host.closed(), "{:?}", host.told());
     }
 }
+
+#[test]
+fn a_disk_and_a_firewall_that_fail_together_let_it_sleep_until_it_tries_again() {
+    let mut host = Host::new(OrderPolicy::default());
+    let failing = World {
+        server_before: false,
+        server_after: false,
+        link: false,
+        disk: true,
+        firewall: false,
+    };
+    host.world = failing;
+    host.want(1, quarantine(1, None));
+    host.quiet();
+    host.world.disk = false;
+    host.pass(Millis::secs(14));
+    // Told something new, which the disk has not taken yet, it waits for the disk alone.
+    host.world = WELL;
+    host.want(100, quarantine(99, None));
+    host.quiet();
+    assert!(host.core.wakeup().is_none_or(|at| at > host.awake));
+    host.pass(Millis::mins(1));
+    assert!(host.closed(), "{:?}", host.told());
+}
