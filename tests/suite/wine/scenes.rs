@@ -294,16 +294,19 @@ fn upgrade(stage: &mut Stage) -> Result<String> {
     Ok("connected again".to_owned())
 }
 
+/// Services and programs are gone; a service that is just ending holds its program for a moment.
 fn gone(machine: &Machine) -> Result<()> {
-    for name in [AGENT, GUARD] {
-        let state = machine.service(name)?;
-        ensure!(state == "NONE", "service {name} is {state}");
-    }
-    for file in ["ringward-agent.exe", "ringward-guard.exe"] {
-        let path = machine.file(&format!("{INSTALLED}/{file}"));
-        ensure!(!path.exists(), "{} is still there", path.display());
-    }
-    Ok(())
+    machine.wait_for("an end of services and programs", PATIENCE, |machine| {
+        for name in [AGENT, GUARD] {
+            let state = machine.service(name)?;
+            ensure!(state == "NONE", "service {name} is {state}");
+        }
+        for file in ["ringward-agent.exe", "ringward-guard.exe"] {
+            let path = machine.file(&format!("{INSTALLED}/{file}"));
+            ensure!(!path.exists(), "{} is still there", path.display());
+        }
+        Ok(Some(()))
+    })
 }
 
 fn uninstall(stage: &mut Stage) -> Result<String> {
