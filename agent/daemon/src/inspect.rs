@@ -7,7 +7,7 @@ use ringward_evidence::inspect::{ARTEFACTS_MAX, Artefact, Open, inspect};
 use ringward_evidence::source::Source;
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
-use std::path::{MAIN_SEPARATOR, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 /// Folders deeper than this are not entered: no log tree is deeper, a loop of mounts is.
 const DEPTH_MAX: usize = 16;
@@ -52,13 +52,7 @@ pub fn run(paths: &[PathBuf], form: Form, out: &mut dyn Write) -> io::Result<Tol
     for (path, gap) in &walk.gaps {
         report.tell(path, gap);
     }
-    let listing: Vec<Artefact> = walk
-        .files
-        .iter()
-        .map(|path| Artefact {
-            path: path.to_string_lossy().replace(MAIN_SEPARATOR, "/"),
-        })
-        .collect();
+    let listing: Vec<Artefact> = walk.files.iter().map(|path| Artefact::at(path)).collect();
     inspect(&listing, &mut Files(walk.files), &mut |path, item| {
         report.tell(path, &item);
     });

@@ -2,13 +2,14 @@
 
 use crate::crowd::Crowd;
 use crate::dialect::{Dialect, Grpc, Mqtt, Nats, Raw, mqtt, nats};
-use crate::figure::{Figure, Process};
+use crate::figure::Figure;
 use crate::fleet::Fleet;
 use crate::line::{self, Target};
 use crate::pki;
 use crate::subject::{Subject, Teller};
 use anyhow::{Context, Result};
 use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
+use ringward_suite::account::Process;
 use ringward_suite::process::{Programs, wait_for};
 use serde::Serialize;
 use std::collections::BTreeMap;

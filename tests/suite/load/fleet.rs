@@ -6,10 +6,11 @@ mod storm;
 use crate::crowd::Crowd;
 use crate::dialect::Grpc;
 use crate::enrol::{self, Known};
-use crate::figure::{Figure, Process};
+use crate::figure::Figure;
 use crate::line::Target;
 use crate::subject::{PATIENCE, Subject, Teller};
 use anyhow::{Context, Result};
+use ringward_suite::account::Process;
 use ringward_suite::lab::Lab;
 use ringward_suite::process::Programs;
 use serde::Serialize;
@@ -94,11 +95,6 @@ pub fn target(lab: &Lab) -> Result<Target> {
     })
 }
 
-/// The server's process.
-pub fn process(lab: &Lab) -> Result<Process> {
-    lab.server_pid().map(Process).context("the server runs")
-}
-
 impl Fleet {
     /// A fresh server with so many hosts, started again after they were enrolled.
     ///
@@ -112,20 +108,20 @@ impl Fleet {
             ringward_suite::demo::seed(&dir.join("server"), known).await?;
             lab.start_server().await?;
         }
-        process(&lab)?.settled_cpu_s().await?;
-        let base_kib = process(&lab)?.rss_kib()?;
+        Process::of_server(&lab)?.settled_cpu_s().await?;
+        let base_kib = Process::of_server(&lab)?.rss_kib()?;
         println!("keys and requests for {agents} hosts ...");
         let requests = enrol::requests(agents)?;
         let token = lab.token(agents).await?;
         println!("enrolling ...");
-        let before = process(&lab)?.settled_cpu_s().await?;
+        let before = Process::of_server(&lab)?.settled_cpu_s().await?;
         let began = Instant::now();
         let known = enrol::enrol(target(&lab)?, &token, requests).await?;
         let enrol_wall_s = began.elapsed().as_secs_f64();
-        let enrol_cpu_s = process(&lab)?.settled_cpu_s().await? - before;
+        let enrol_cpu_s = Process::of_server(&lab)?.settled_cpu_s().await? - before;
         lab.pause().await?;
         lab.start_server().await?;
-        process(&lab)?.settled_cpu_s().await?;
+        Process::of_server(&lab)?.settled_cpu_s().await?;
         Ok(Self {
             lab,
             known,
@@ -143,7 +139,7 @@ impl Fleet {
         let identities: Vec<_> = self.known.iter().map(|known| known.tls.clone()).collect();
         Ok(Subject {
             name: "ringward",
-            process: process(&self.lab)?,
+            process: Process::of_server(&self.lab)?,
             crowd: Crowd::new(target(&self.lab)?, &identities, Grpc::session),
             teller: Teller::Admin(self.lab.client().clone()),
             base_kib: self.base_kib,
@@ -164,7 +160,7 @@ pub async fn run(options: &Options, programs: Programs, dir: &Path) -> Result<()
     let agents = options.agents as f64;
     outcome.note("enrol_per_s", &[agents / fleet.enrol_wall_s]);
     outcome.note("enrol_per_core_s", &[agents / fleet.enrol_cpu_s]);
-    let restored_kib = process(&fleet.lab)?.rss_kib()?;
+    let restored_kib = Process::of_server(&fleet.lab)?.rss_kib()?;
     outcome.note("rss_kib_base", &[fleet.base_kib]);
     outcome.note(
         "rss_kib_per_agent_known",

@@ -3,11 +3,11 @@
 use crate::crowd::Counts;
 use crate::dialect::Grpc;
 use crate::enrol::Known;
-use crate::figure::Process;
 use crate::fleet::{Fleet, target};
 use crate::line::{self, Target};
 use crate::subject::{PATIENCE, Subject};
 use anyhow::{Context, Result};
+use ringward_suite::account::Process;
 use ringward_suite::process::Programs;
 use serde::Serialize;
 use std::path::{Path, PathBuf};

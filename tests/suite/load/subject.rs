@@ -1,9 +1,10 @@
 //! One server under measurement, with its crowd and the way to tell everybody something.
 
 use crate::crowd::Crowd;
-use crate::figure::{Process, percentile};
+use crate::figure::percentile;
 use anyhow::{Context, Result};
 use ringward_domain::command::Action;
+use ringward_suite::account::Process;
 use ringwardctl::client::{Client, act};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};

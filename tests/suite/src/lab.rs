@@ -162,20 +162,6 @@ impl Lab {
         self.server.as_ref().and_then(Running::pid)
     }
 
-    /// The server's resident memory in KiB, as the kernel counts it.
-    ///
-    /// # Errors
-    /// The server does not run.
-    pub fn server_rss_kib(&self) -> Result<u64> {
-        let pid = self.server_pid().context("the server does not run")?;
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kib = line
-            .and_then(|line| line.split_whitespace().next())
-            .and_then(|kib| kib.parse().ok());
-        kib.context("the kernel names no VmRSS")
-    }
-
     /// Runs `ringwardctl` with the admin's context.
     ///
     /// # Errors

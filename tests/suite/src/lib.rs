@@ -1,6 +1,7 @@
 //! Ringward's real processes, driven as a person would: the demo, and what the tests over real
 //! processes share.
 
+pub mod account;
 pub mod chatter;
 pub mod clock;
 pub mod control;

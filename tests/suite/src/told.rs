@@ -1,5 +1,6 @@
 //! How long an order to a whole fleet takes until every host has it: `cargo xtask bench orders`.
 
+use crate::account::Process;
 use crate::chatter::{hello, open};
 use crate::hosts::enrol;
 use crate::lab::Lab;
@@ -103,7 +104,7 @@ async fn order(
         dry_run: false,
         break_glass: false,
     };
-    let cpu = cpu_ms(lab)?;
+    let (server, before) = (Process::of_server(lab)?, Process::of_server(lab)?.cpu_s()?);
     let asked = Instant::now();
     let command = lab.client().command(act, Action::Order(Box::new(spec)));
     let (outcome, times) = tokio::join!(
@@ -121,7 +122,7 @@ async fn order(
         at(0),
         at(hosts / 2),
         at(hosts - 1),
-        cpu_ms(lab)? - cpu
+        ((server.cpu_s()? - before) * 1e3).round()
     ))
 }
 
@@ -180,19 +181,4 @@ async fn host(folder: PathBuf, opening: Arc<Semaphore>, tell: mpsc::Sender<Told>
         backoff_ms = (backoff_ms * 2).min(BACKOFF_MS.1);
     }
     Ok(())
-}
-
-/// Processor time of the server so far.
-fn cpu_ms(lab: &Lab) -> Result<u64> {
-    let pid = lab.server_pid().context("the server does not run")?;
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    let after_name = stat.rsplit(')').next().unwrap_or_default();
-    let fields: Vec<u64> = after_name
-        .split_whitespace()
-        .skip(11)
-        .take(2)
-        .filter_map(|field| field.parse().ok())
-        .collect();
-    // Counted in hundredths of a second on every Linux.
-    Ok(fields.iter().sum::<u64>() * 10)
 }

@@ -10,6 +10,7 @@ mod sniff;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::path::{MAIN_SEPARATOR, Path};
 
 use crate::finding::Item;
 use crate::linux::klog::{KernelLog, Origin, ROW_BYTES_MAX};
@@ -41,6 +42,14 @@ pub struct Artefact {
 }
 
 impl Artefact {
+    /// The one at a path of this system.
+    #[must_use]
+    pub fn at(path: &Path) -> Self {
+        Self {
+            path: path.to_string_lossy().replace(MAIN_SEPARATOR, "/"),
+        }
+    }
+
     fn folder(&self) -> &str {
         self.path.rsplit_once('/').map_or("", |(folder, _)| folder)
     }

@@ -61,7 +61,7 @@ fn io_failed(doing: &'static str, path: &Path) -> impl FnOnce(std::io::Error) ->
 }
 
 /// One package's place in the slots.
-struct Bench<'a> {
+struct PackageSlot<'a> {
     root: &'a Path,
     package: &'a PackageName,
 }
@@ -90,7 +90,7 @@ pub(super) async fn install(root: &Path, package: &PackageName) -> Result<bool, 
     if let Some(why) = cannot(package, Installer::Msi) {
         return Err(InstallError::Unsupported(why));
     }
-    Bench { root, package }.install().await
+    PackageSlot { root, package }.install().await
 }
 
 /// Puts the package that others installed into the vault, where no release of ours is the way back.
@@ -102,10 +102,10 @@ pub(super) fn keep(
     if let Some(why) = cannot(package, installer) {
         return Err(InstallError::Unsupported(why));
     }
-    Bench { root, package }.keep()
+    PackageSlot { root, package }.keep()
 }
 
-impl Bench<'_> {
+impl PackageSlot<'_> {
     fn slot(&self) -> PathBuf {
         self.root.join("slots").join(self.package.as_str())
     }

@@ -87,13 +87,12 @@ impl Rollout {
             _ => None,
         }
     }
+}
 
-    /// The verdict's words, and what the failed hosts told.
-    pub(super) fn with_causes(&self, words: &str) -> String {
-        let (failed, causes) = self.causes();
-        match causes.is_empty() {
-            true => words.to_owned(),
-            false => format!("{words}; {}", sentence(failed, &causes)),
-        }
+/// The verdict's words, and what the failed hosts told.
+pub(super) fn with_causes(words: &str, failed: u64, causes: &[CauseCount]) -> String {
+    match causes.is_empty() {
+        true => words.to_owned(),
+        false => format!("{words}; {}", sentence(failed, causes)),
     }
 }

@@ -1,5 +1,6 @@
 //! Evidence and verdict: every resolution is weighed on the event that brings it.
 
+use super::cause::with_causes;
 use super::member::{Ending, Exposure, Phase, Stage};
 use super::ring::Bucket;
 use super::{Rollout, Status};
@@ -180,7 +181,8 @@ impl Rollout {
         self.status = Status::Halted(why.clone(), sentence.clone());
         self.evidence_to_halt_ms = None;
         self.dirty_self = true;
-        let told = self.with_causes(&sentence);
+        let (failed, causes) = self.causes();
+        let told = with_causes(&sentence, failed, &causes);
         self.news.push(News::Halted(why, told));
     }
 

@@ -1,8 +1,10 @@
 //! What people read of a rollout. "Not now" always has its reason.
 
+use super::cause::with_causes;
 use super::member::{Ending, Invite, Member, Readiness, Stage};
 use super::ring::{Bucket, Ring};
 use super::{Rollout, Status};
+use ringward_domain::cause::CauseCount;
 use ringward_domain::report::{MemberState, MemberView, RingState, RingView, RolloutView, WaitWhy};
 use ringward_domain::{HostId, Timestamp};
 use std::collections::BTreeMap;
@@ -18,6 +20,7 @@ impl Rollout {
             let found = self.members.iter().filter(|m| wanted(m)).take(NAMED_MAX);
             found.map(|m| self.member_view(m, hostname, now)).collect()
         };
+        let (failed, causes) = self.causes();
         RolloutView {
             id: self.id,
             kind: self.spec.kind,
@@ -30,7 +33,7 @@ impl Rollout {
                 .as_ref()
                 .map(|(_, version)| version.clone()),
             state: self.shown_state(),
-            state_reason: self.state_reason(now),
+            state_reason: self.state_reason(now, failed, &causes),
             started_unix_ms: self.spec.started_unix_ms,
             started_by: self.spec.started_by.clone(),
             reason: self.spec.reason.clone(),
@@ -48,7 +51,7 @@ impl Rollout {
             suspects: self.suspects.clone(),
             proposal: String::new(),
             forecast: self.forecast(),
-            causes: self.causes().1,
+            causes,
         }
     }
 
@@ -59,7 +62,7 @@ impl Rollout {
         }
     }
 
-    fn state_reason(&self, now: Timestamp) -> String {
+    fn state_reason(&self, now: Timestamp, failed: u64, causes: &[CauseCount]) -> String {
         match &self.status {
             Status::Running if self.not_exposing().is_some() => {
                 "every rollout is paused (stop-all); rollbacks go on".to_owned()
@@ -67,7 +70,7 @@ impl Rollout {
             Status::Running if self.starting(now) => WaitWhy::ServerStarting.to_string(),
             Status::Running | Status::Completed => String::new(),
             Status::Held(_) => self.verdict(now).sentence,
-            Status::Halted(_, sentence) => self.with_causes(sentence),
+            Status::Halted(_, halted) => with_causes(halted, failed, causes),
             Status::Paused(reason) | Status::Aborted(reason) => reason.clone(),
         }
     }

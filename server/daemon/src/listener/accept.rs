@@ -171,7 +171,8 @@ impl<A: Answer> Shared<A> {
     ) {
         let _open = self.metrics.connections_open.hold();
         // Boxed, so that a task keeps only the part it is in: all of them are alive at once.
-        let Some((tls, ticket, identity)) = Box::pin(self.meet(tcp, address, ticket)).await else {
+        let Some((tls, ticket, identity)) = Box::pin(self.authenticate(tcp, address, ticket)).await
+        else {
             return;
         };
         let (age, _held) = match identity {
@@ -198,7 +199,7 @@ impl<A: Answer> Shared<A> {
 
     /// The handshake, and who came. The stream is boxed: each future that it is handed on to would
     /// keep room for its 1.3 KiB, of every agent there is.
-    async fn meet(
+    async fn authenticate(
         &self,
         tcp: TcpStream,
         address: SocketAddr,

@@ -1,10 +1,11 @@
 //! The server dies with everybody connected and signals under way; everybody comes back by himself.
 
-use super::{Fleet, Outcome, process, target};
+use super::{Fleet, Outcome, target};
 use crate::crowd::Counts;
 use crate::subject::{PATIENCE, Subject};
 use anyhow::{Context, Result};
 use ringward_store::{AnyStore, Options, Store};
+use ringward_suite::account::Process;
 use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -36,7 +37,7 @@ pub async fn run(outcome: &mut Outcome, fleet: &mut Fleet, subject: &mut Subject
     // The listener takes another port: a restart elsewhere would be known by its name.
     fleet.lab.start_server().await?;
     subject.crowd.moved(target(&fleet.lab)?);
-    subject.process = process(&fleet.lab)?;
+    subject.process = Process::of_server(&fleet.lab)?;
     let up_s = began.elapsed().as_secs_f64();
     let settled =
         |counts: &Counts| counts.ready.load(Relaxed) == all && counts.durable.load(Relaxed) >= goal;

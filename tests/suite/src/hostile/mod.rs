@@ -8,6 +8,7 @@ pub mod h2;
 pub use attack::{Attackers, attack};
 pub use families::Family;
 
+use crate::account::Process;
 use crate::chatter::{self, Count};
 use crate::hosts;
 use crate::lab::Lab;
@@ -237,7 +238,7 @@ pub async fn run(
     run.take_times();
     tokio::time::sleep(Duration::from_secs(options.quiet)).await;
     let quiet = run.take_times();
-    run.before_kib = run.lab.server_rss_kib()?;
+    run.before_kib = run.memory_kib()?;
     run.largest_kib.store(run.before_kib, Relaxed);
     run.sabotage = options.sabotage;
     let (mut rows, mut all, mut left) = (Vec::new(), Vec::new(), options.frames);
@@ -308,7 +309,7 @@ impl Run {
             Some(Sabotage::Grow) => GROWTH_KIB_MAX + 1024,
             _ => 0,
         };
-        Ok(self.lab.server_rss_kib()? + held)
+        Ok(Process::of_server(&self.lab)?.rss_kib()? as u64 + held)
     }
 
     async fn sabotage_server(&mut self) -> Result<()> {

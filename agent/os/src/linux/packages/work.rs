@@ -19,7 +19,7 @@ const ABSENT: &str = "absent";
 const DROP_IN: &str = "50-ringward-held.conf";
 
 /// Everything that a piece of work touches; folders of a test otherwise.
-struct Bench<'a> {
+struct PackageSlot<'a> {
     state: &'a Path,
     /// `/` but in tests.
     root: &'a Path,
@@ -40,17 +40,17 @@ enum Wanted {
 pub fn run(state: &Path, instance: &str) -> Result<String, String> {
     let (verb, package) =
         parse(instance).ok_or_else(|| format!("{instance:?} is no work on a package"))?;
-    let bench = Bench {
+    let slot = PackageSlot {
         state,
         root: Path::new("/"),
         package: &package,
     };
     let done = match verb {
-        Verb::Install => bench.install(),
-        Verb::Vault(installer) => bench.keep(installer),
+        Verb::Install => slot.install(),
+        Verb::Vault(installer) => slot.keep(installer),
     };
     done.map_err(|error| {
-        bench.note(&error);
+        slot.note(&error);
         error.to_string()
     })
 }
@@ -84,7 +84,7 @@ fn guard_failed(error: ringward_guard::GuardError) -> InstallError {
     InstallError::Failed(format!("{error}{}", cause.unwrap_or_default()))
 }
 
-impl Bench<'_> {
+impl PackageSlot<'_> {
     fn slot(&self) -> PathBuf {
         self.state.join("slots").join(self.package.as_str())
     }

@@ -6,9 +6,10 @@ use crate::collect::{Place, Seen, Teller};
 use crate::host::HostEvent;
 use crate::parse;
 use crate::windows::{places, safe_boot};
+use ringward_evidence::inspect::Artefact;
 use std::collections::BTreeSet;
 use std::io::Read;
-use std::path::{MAIN_SEPARATOR, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
 /// A dump is written in the boot after the one it is of: soon, or after minutes on a slow disk.
@@ -132,8 +133,7 @@ async fn look(place: &Place, feed: &SharedFeed, teller: &Teller, seen: &mut Seen
         }
         match read(file) {
             Some(content) => {
-                let name = file.path.to_string_lossy().replace(MAIN_SEPARATOR, "/");
-                files.push((name, content));
+                files.push((Artefact::at(&file.path).path, content));
             }
             // Being written, or held by a scanner: looked at again.
             None => drop(waiting.insert(file.entry.clone())),

@@ -64,8 +64,8 @@ impl System {
         self.folder.path()
     }
 
-    fn bench(&self) -> Bench<'_> {
-        Bench {
+    fn slot(&self) -> PackageSlot<'_> {
+        PackageSlot {
             state: self.root(),
             root: self.root(),
             package: &self.package,
@@ -114,29 +114,29 @@ fn deb(path: &Path, name: &str, version: &str) {
 fn a_first_release_goes_back_to_what_others_had_installed() {
     let system = System::new();
     std::fs::write(system.root().join("db"), "installed 2:0.9-1 all\n").unwrap();
-    let bench = system.bench();
-    let why = bench.keep(Installer::Deb).unwrap_err().to_string();
+    let slot = system.slot();
+    let why = slot.keep(Installer::Deb).unwrap_err().to_string();
     assert!(why.contains("once more"), "no way back is no way: {why}");
 
     let cache = system.root().join("var/cache/apt/archives");
     std::fs::create_dir_all(&cache).unwrap();
     deb(&cache.join("demo_2%3a0.9-1_all.deb"), "demo", "2:0.9-1");
-    bench.keep(Installer::Deb).unwrap();
+    slot.keep(Installer::Deb).unwrap();
     std::fs::remove_dir_all(&cache).unwrap();
-    bench.keep(Installer::Deb).unwrap();
+    slot.keep(Installer::Deb).unwrap();
 
     let first = system.release(1);
     system.point_to(Some(&first));
-    bench.install().unwrap();
+    slot.install().unwrap();
     assert_eq!(system.has(), "installed 1.1 all\n");
     assert!(system.is_done());
     assert!(system.read("calls").contains("apt-mark -qq hold demo"));
-    let again = bench.install().unwrap();
+    let again = slot.install().unwrap();
     assert_eq!(again, "the system has it");
 
     system.point_to(None);
     assert!(!system.is_done());
-    bench.install().unwrap();
+    slot.install().unwrap();
     assert_eq!(system.has(), "installed 2:0.9-1 all\n");
     assert!(system.is_done());
 }
@@ -144,17 +144,17 @@ fn a_first_release_goes_back_to_what_others_had_installed() {
 #[test]
 fn a_package_that_was_not_there_is_removed_again() {
     let system = System::new();
-    let bench = system.bench();
-    bench.keep(Installer::Deb).unwrap();
+    let slot = system.slot();
+    slot.keep(Installer::Deb).unwrap();
     let first = system.release(1);
     system.point_to(Some(&first));
-    bench.install().unwrap();
+    slot.install().unwrap();
     let drop_in = system
         .root()
         .join("etc/systemd/system/demo.service.d/50-ringward-held.conf");
     assert!(drop_in.exists());
     system.point_to(None);
-    bench.install().unwrap();
+    slot.install().unwrap();
     assert_eq!(system.has(), "");
     assert!(system.is_done() && !drop_in.exists());
     assert!(system.read("calls").contains("apt-mark -qq unhold demo"));
@@ -164,7 +164,7 @@ fn a_package_that_was_not_there_is_removed_again() {
 fn nothing_is_removed_where_nobody_knows_what_was_there_before() {
     let system = System::new();
     std::fs::write(system.root().join("db"), "installed 0.9 all\n").unwrap();
-    let why = system.bench().install().unwrap_err().to_string();
+    let why = system.slot().install().unwrap_err().to_string();
     assert!(why.contains("nothing is removed"), "{why}");
     assert_eq!(system.has(), "installed 0.9 all\n");
 }
@@ -172,15 +172,15 @@ fn nothing_is_removed_where_nobody_knows_what_was_there_before() {
 #[test]
 fn held_units_come_up_with_the_package_before_and_not_sooner() {
     let system = System::new();
-    let bench = system.bench();
+    let slot = system.slot();
     let (first, second) = (system.release(1), system.release(2));
     system.point_to(Some(&second));
-    bench.install().unwrap();
+    slot.install().unwrap();
     // The guard went back: link and held file.
     system.point_to(Some(&first));
-    std::fs::create_dir_all(bench.held().parent().unwrap()).unwrap();
-    std::fs::write(bench.held(), "held\n").unwrap();
-    bench.install().unwrap();
+    std::fs::create_dir_all(slot.held().parent().unwrap()).unwrap();
+    std::fs::write(slot.held(), "held\n").unwrap();
+    slot.install().unwrap();
     assert_eq!(system.has(), "installed 1.1 all\n");
     assert_eq!(system.read("held-at-unpack"), "demo\n");
     assert_eq!(system.read("held-at-configure"), "");
@@ -194,17 +194,17 @@ fn held_units_come_up_with_the_package_before_and_not_sooner() {
 #[test]
 fn a_failure_is_told_and_the_work_is_done_again() {
     let system = System::new();
-    let bench = system.bench();
+    let slot = system.slot();
     let first = system.release(1);
     system.point_to(Some(&first));
     std::fs::write(system.root().join("fails"), "").unwrap();
-    let error = bench.install().unwrap_err();
-    bench.note(&error);
+    let error = slot.install().unwrap_err();
+    slot.note(&error);
     assert!(error.to_string().contains("disk on fire"), "{error}");
     assert_eq!(refused(system.root(), &system.package), Some(error));
     assert!(!system.is_done());
     std::fs::remove_file(system.root().join("fails")).unwrap();
-    bench.install().unwrap();
+    slot.install().unwrap();
     assert!(system.is_done());
     assert_eq!(refused(system.root(), &system.package), None);
 }
@@ -217,7 +217,7 @@ fn a_file_of_another_package_is_not_installed() {
     let file = slots.tree(&system.package, &first.release).join(DEB);
     deb(&file, "other", "1.1");
     system.point_to(Some(&first));
-    let why = system.bench().install().unwrap_err().to_string();
+    let why = system.slot().install().unwrap_err().to_string();
     assert!(why.contains("not demo"), "{why}");
     assert_eq!(system.has(), "");
 }
