@@ -76,6 +76,8 @@ enum Verb {
     CrashTest(harness::Args),
     /// Hostile clients of many kinds beside honest hosts: memory, times, nothing lost
     HostileTest(harness::Args),
+    /// One-use tokens spent by 200 hosts in the same moment: one wins, everybody is answered
+    TokenRace(harness::Args),
     /// Feed mutated inputs to every parser (`--target list` names them)
     Fuzz(harness::Args),
     /// Measure beside an anchor in the same run
@@ -121,6 +123,7 @@ fn main() -> ExitCode {
         Verb::FaultTest(args) => harness::run("fault-test", &args),
         Verb::CrashTest(args) => harness::crash(&args),
         Verb::HostileTest(args) => harness::run("hostile-test", &args),
+        Verb::TokenRace(args) => harness::run("token-race", &args),
         Verb::Fuzz(args) => harness::fuzz(&args),
         Verb::Bench(Bench::Agent(args)) => bench_agent::run(&args),
         Verb::Bench(Bench::Evidence) => bench_evidence::run(),

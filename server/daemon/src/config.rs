@@ -2,6 +2,7 @@
 
 use crate::data_dir::{DataDir, read_bounded};
 use crate::error::ServerError;
+use crate::retention::Kept;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -42,10 +43,16 @@ pub struct ConfigFile {
 pub struct RetentionFile {
     /// Days of the server's work after which a signal goes, 0-3650; 0 keeps all.
     pub signals_days: u32,
+    /// Most signals, of which the oldest go first, 1000-1000000000; 0 is no bound. About 1,300
+    /// bytes of disk each.
+    pub signals_max: u64,
 }
 impl Default for RetentionFile {
     fn default() -> Self {
-        Self { signals_days: 400 }
+        Self {
+            signals_days: 400,
+            signals_max: 5_000_000,
+        }
     }
 }
 
@@ -216,8 +223,8 @@ pub struct Config {
     pub engine: Engine,
     /// Lifetimes.
     pub certificates: CertificatesFile,
-    /// Days of the server's work after which a signal goes; 0 keeps all.
-    pub signals_days: u32,
+    /// How many signals are kept.
+    pub signals: Kept,
     /// Bounds.
     pub limits: Limits,
 }
@@ -328,6 +335,12 @@ impl Config {
                 "choose a value within; 0 keeps all",
             ));
         }
+        if !matches!(file.retention.signals_max, 0 | 1_000..=1_000_000_000) {
+            return Err(ServerError::refused(
+                "server.toml: retention.signals_max must be 0 or 1000-1000000000",
+                "choose a value within; 0 is no bound",
+            ));
+        }
         Ok(Self {
             data,
             agents: file.agents,
@@ -335,7 +348,10 @@ impl Config {
             dashboard: file.dashboard.map(|dashboard| dashboard.listen),
             engine: file.store.engine,
             certificates: file.certificates,
-            signals_days: file.retention.signals_days,
+            signals: Kept {
+                days: file.retention.signals_days,
+                most: file.retention.signals_max,
+            },
             limits: file.limits.try_into()?,
         })
     }
@@ -398,6 +414,7 @@ address = "ringward.example:7444"
                 "stream_window_bytes",
             ),
             ("[retention]\nsignals_days = 4000", "signals_days"),
+            ("[retention]\nsignals_max = 999", "signals_max"),
             ("[stroe]\n", "stroe"),
         ] {
             let error = load(&format!("{SMALL}\n{extra}\n")).unwrap_err();

@@ -181,7 +181,7 @@ pub async fn start_on(config: Config, store: Arc<AnyStore>) -> Result<Running, S
     let retention = Retention {
         store: Arc::clone(&shared.store),
         fence,
-        signals_days: config.signals_days,
+        kept: config.signals,
         metrics: Arc::clone(&metrics),
     };
     tasks.spawn(retention.run(handle.clone(), stop.child_token()));

@@ -89,7 +89,7 @@ pub async fn run(options: &Options, programs: Programs, dir: &Path) -> Result<()
             }
         }
     }
-    let fleet = Fleet::set_up(programs, dir, options.agents, 0).await?;
+    let fleet = Fleet::set_up(programs, dir, options.agents, 0, 0).await?;
     subjects.push(fleet.subject()?);
     let mut seen: BTreeMap<&'static str, Seen> = BTreeMap::new();
     for turn in 0..options.turns {

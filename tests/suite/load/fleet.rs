@@ -96,12 +96,22 @@ pub fn target(lab: &Lab) -> Result<Target> {
 }
 
 impl Fleet {
-    /// A fresh server with so many hosts, started again after they were enrolled.
+    /// A fresh server with so many hosts that keeps so many signals (0 is all), started again after
+    /// they were enrolled.
     ///
     /// # Errors
     /// The server does not come up, or refuses a host.
-    pub async fn set_up(programs: Programs, dir: &Path, agents: usize, known: u64) -> Result<Self> {
-        let settings = [("agent_connections", agents + 2_000)];
+    pub async fn set_up(
+        programs: Programs,
+        dir: &Path,
+        agents: usize,
+        known: u64,
+        signals_max: usize,
+    ) -> Result<Self> {
+        let settings = [
+            ("agent_connections", agents + 2_000),
+            ("signals_max", signals_max),
+        ];
         let mut lab = Lab::set_up_with(programs, dir, Some("warn"), POLICY, &settings).await?;
         if known > 0 {
             lab.pause().await?;
@@ -156,7 +166,7 @@ pub async fn run(options: &Options, programs: Programs, dir: &Path) -> Result<()
         agents: options.agents,
         ..Outcome::default()
     };
-    let mut fleet = Fleet::set_up(programs, dir, options.agents, options.known).await?;
+    let mut fleet = Fleet::set_up(programs, dir, options.agents, options.known, 0).await?;
     let agents = options.agents as f64;
     outcome.note("enrol_per_s", &[agents / fleet.enrol_wall_s]);
     outcome.note("enrol_per_core_s", &[agents / fleet.enrol_cpu_s]);

@@ -35,6 +35,9 @@ pub struct Options {
 const LOOK: Duration = Duration::from_secs(5);
 /// Share of the time that does not count: buffers and caches fill first.
 const WARM_UP: f64 = 0.3;
+/// Signals of each agent that the server keeps: a store that fills for 400 days would say nothing of
+/// what grows and should not.
+const KEPT: usize = 20;
 /// Connections of one fault.
 const ATTACKERS: usize = 50;
 
@@ -74,7 +77,10 @@ const LOOKED_AT: [&str; 4] = ["rss_kib", "descriptors", "files", "store_kib"];
 /// # Errors
 /// The server ends, or the agents do not come back.
 pub async fn run(options: &Options, programs: Programs, dir: &Path) -> Result<()> {
-    let mut fleet = Fleet::set_up(programs, dir, options.agents + ATTACKERS, 0).await?;
+    let mut fleet = {
+        let kept = (KEPT * options.agents).max(1_000);
+        Fleet::set_up(programs, dir, options.agents + ATTACKERS, 0, kept).await?
+    };
     // Of their own: two machines with one identity are both refused until a person has looked.
     let attackers = fleet.known.split_off(options.agents);
     let mut subject = fleet.subject()?;

@@ -12,6 +12,7 @@ pub mod hosts;
 pub mod kills;
 pub mod lab;
 pub mod process;
+pub mod race;
 pub mod slots;
 pub mod told;
 pub mod trial;

@@ -1,8 +1,9 @@
-//! The long runs over real processes; started by `cargo xtask fault-test`, `hostile-test` and `fuzz`.
+//! The long runs over real processes; started by `cargo xtask fault-test`, `hostile-test`,
+//! `token-race` and `fuzz`.
 
 use clap::{Parser, Subcommand};
 use ringward_suite::process::Place;
-use ringward_suite::{fuzz, hostile, kills, told};
+use ringward_suite::{fuzz, hostile, kills, race, told};
 use rustix::process::{Resource, Rlimit, setrlimit};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -22,6 +23,8 @@ enum Verb {
     FaultTest(kills::Options),
     /// Hostile clients of many kinds beside honest hosts
     HostileTest(hostile::Options),
+    /// One-use tokens spent by many hosts in the same moment
+    TokenRace(race::Options),
     /// How long an order to a whole fleet takes until every host has it
     Orders(told::Options),
     /// Parsers under mutated inputs
@@ -66,6 +69,15 @@ async fn carry_out(cli: Cli) -> anyhow::Result<Vec<String>> {
         Verb::Attack { orders } => {
             hostile::attack(&orders).await?;
             Ok(Vec::new())
+        }
+        Verb::TokenRace(options) => {
+            let outcome = race::run(programs, &dir, &options).await?;
+            let text = serde_json::to_string_pretty(&outcome)?;
+            println!("{text}");
+            if let Some(file) = &options.json {
+                std::fs::write(file, text + "\n")?;
+            }
+            Ok(outcome.faults())
         }
         Verb::Orders(options) => {
             told::run(programs, &dir, &options).await?;
