@@ -8,6 +8,14 @@ use std::process::Command;
 pub fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(crate::root());
+    // What the cargo that runs this verb said of xtask is not for what is built by it: ring's build
+    // script looks at it, and everything above was compiled again after each verb.
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy();
+        if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(&*name);
+        }
+    }
     command
 }
 
@@ -69,8 +77,9 @@ pub fn shipped(names: &[&str]) -> Result<Vec<PathBuf>> {
     if !small.is_empty() {
         let mut command = cargo();
         command.args(["build", "--locked", "--profile", "dist"]);
+        // By themselves: what only the server asks of a library does not go to every host.
         for name in &small {
-            command.args(["--bin", name]);
+            command.args(["--package", name, "--bin", name]);
         }
         run(&mut command)?;
         let folder = target_dir()?.join("dist");

@@ -1,6 +1,6 @@
 //! `cargo xtask ci`: what must hold before anything lands.
 
-use crate::{build, check_deps, demo, tests, windows};
+use crate::{build, check_deps, demo, tests, vm_test, windows};
 use anyhow::{Context, Result};
 use std::time::Instant;
 
@@ -29,6 +29,11 @@ pub fn run() -> Result<()> {
             json: Some(report),
             ..demo::Args::default()
         })
+    })?;
+    // A kernel that panics at each boot, under QEMU: some minutes, and only where root and Debian's
+    // archive are at hand.
+    step("a machine that panics", || {
+        vm_test::run(&vm_test::Args::default())
     })
 }
 

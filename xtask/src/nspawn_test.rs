@@ -17,6 +17,9 @@ pub struct Args {
     /// Use the packages of the last run
     #[arg(long)]
     pub no_build: bool,
+    /// Only the scenes whose name holds this, and the first two
+    #[arg(long, value_name = "WORD")]
+    pub only: Option<String>,
 }
 
 pub fn run(args: &Args) -> Result<()> {
@@ -41,6 +44,9 @@ pub fn run(args: &Args) -> Result<()> {
             dist::make(&args, names)?;
         }
         test.arg(flag).arg(out);
+    }
+    if let Some(word) = &args.only {
+        test.args(["--only", word]);
     }
     build::run(over(&mut test, &folder))
 }

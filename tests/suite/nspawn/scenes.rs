@@ -1,7 +1,7 @@
 //! The scenes, in the order in which they are played.
 
 use crate::machine::Machine;
-use crate::{quarantine, staged};
+use crate::{quarantine, rpms, staged};
 use anyhow::{Context, Result, bail, ensure};
 use ringward_suite::trial;
 use std::time::{Duration, Instant};
@@ -22,6 +22,7 @@ pub const ALL: &[(&str, Scene)] = &[
         "the guard takes a deb back",
         staged::the_guard_takes_it_back,
     ),
+    ("an rpm is a release", rpms::an_rpm_is_a_release),
     ("the guard goes back on the third boot", guard),
     ("rescue reads the host", rescue),
     (
@@ -29,7 +30,10 @@ pub const ALL: &[(&str, Scene)] = &[
         quarantine::over_a_reboot,
     ),
     ("packages are removed and purged", purge),
-    ("rpm installs, upgrades, downgrades and erases", rpm),
+    (
+        "rpm installs, upgrades, downgrades and erases the agent",
+        rpms::the_agent_as_an_rpm,
+    ),
 ];
 
 /// So many scenes until a host is enrolled and its agent runs.
@@ -243,28 +247,4 @@ fn purge(machine: &mut Machine) -> Result<String> {
     let links = machine.say("find /etc/systemd -type l -name 'ringward*'")?;
     ensure!(links.is_empty(), "left behind: {links}");
     Ok("state and settings are kept by a removal and gone after a purge".to_owned())
-}
-
-/// With Debian's rpm: what matters here are our scripts, not whose libraries are there.
-fn rpm(machine: &mut Machine) -> Result<String> {
-    let rpm = |machine: &Machine, arguments: &str| {
-        machine.say(&format!("rpm --force-debian --nodeps {arguments}"))
-    };
-    rpm(machine, "-i /srv/first/ringward-agent-*.rpm")?;
-    for unit in ["ringward-guard", "ringward-trial", "ringward-agent"] {
-        let enabled = machine.say(&format!("systemctl is-enabled {unit}"))?;
-        ensure!(enabled.trim() == "enabled", "{unit} is {enabled}");
-    }
-    machine.say("test -d /var/lib/ringward-agent && echo '# mine' >> /etc/ringward/agent.toml")?;
-    rpm(machine, "-U /srv/second/ringward-agent-*.rpm")?;
-    let second = machine.say("rpm -q ringward-agent")?;
-    machine
-        .say("grep -q '# mine' /etc/ringward/agent.toml && systemctl is-enabled ringward-agent")?;
-    rpm(machine, "-U --oldpackage /srv/first/ringward-agent-*.rpm")?;
-    machine.say("systemctl is-enabled ringward-agent")?;
-    machine.say("rpm --force-debian -e ringward-agent")?;
-    machine.say("test ! -e /usr/bin/ringward-agent && test -d /var/lib/ringward-agent")?;
-    let links = machine.say("find /etc/systemd -type l -name 'ringward*'")?;
-    ensure!(links.is_empty(), "left behind: {links}");
-    Ok(format!("{} and back, then gone", second.trim()))
 }

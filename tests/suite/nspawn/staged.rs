@@ -10,11 +10,11 @@ use std::time::Duration;
 
 const PACKAGE: &str = "shieldd";
 const STATE: &str = "var/lib/ringward-agent";
-const CTL: &str = "ringwardctl --context /srv/server/admin.context.toml -o json";
+pub const CTL: &str = "ringwardctl --context /srv/server/admin.context.toml -o json";
 /// A rollout of one host whose soak is two seconds.
-const PATIENCE: Duration = Duration::from_secs(120);
+pub const PATIENCE: Duration = Duration::from_secs(240);
 /// Of the package's only service.
-const UNIT: &str =
+pub const UNIT: &str =
     "[Service]\\nExecStart=/bin/sleep infinity\\n[Install]\\nWantedBy=multi-user.target\\n";
 
 /// Builds a package inside, as a vendor would.
@@ -53,7 +53,8 @@ fn order(machine: &Machine, verb: &str, version: &str) -> Result<()> {
     Ok(())
 }
 
-fn completed(machine: &Machine) -> Result<()> {
+/// Waits until the newest rollout is completed.
+pub fn completed(machine: &Machine) -> Result<()> {
     machine.wait_for("a completed rollout", PATIENCE, |machine| {
         let shown = machine.say(&format!("{CTL} rollouts show"))?;
         let shown: serde_json::Value = serde_json::from_str(&shown)?;
@@ -74,6 +75,17 @@ fn find<'a>(value: &'a serde_json::Value, name: &str) -> Option<&'a serde_json::
     }
 }
 
+/// The server of the first scene ended with its boot.
+pub fn server_is_up(machine: &Machine) -> Result<()> {
+    machine.say("systemctl is-active -q test-server || systemd-run --quiet --unit=test-server ringward-server run --data /srv/server")?;
+    machine.wait_for("an answer of the server", PATIENCE, |machine| {
+        Ok(machine
+            .say(&format!("{CTL} hosts list"))
+            .is_ok()
+            .then_some(()))
+    })
+}
+
 /// From a package that others installed to 1.0, then to 1.1 while another installer is at work.
 pub fn a_deb_is_a_release(machine: &mut Machine) -> Result<String> {
     let enable = format!("systemctl enable --now -q {PACKAGE}");
@@ -84,14 +96,7 @@ pub fn a_deb_is_a_release(machine: &mut Machine) -> Result<String> {
     machine.say(&format!(
         "dpkg -i /srv/{PACKAGE}_0.9_all.deb && cp /srv/{PACKAGE}_0.9_all.deb /var/cache/apt/archives/"
     ))?;
-    // The server of the first scene ended with its boot.
-    machine.say("systemctl is-active -q test-server || systemd-run --quiet --unit=test-server ringward-server run --data /srv/server")?;
-    machine.wait_for("an answer of the server", PATIENCE, |machine| {
-        Ok(machine
-            .say(&format!("{CTL} hosts list"))
-            .is_ok()
-            .then_some(()))
-    })?;
+    server_is_up(machine)?;
     publish(machine, "1.0")?;
     publish(machine, "1.1")?;
     order(machine, "start", "1.0")?;

@@ -21,7 +21,7 @@ const NAME: &str = "cuts";
 const MOMENTS: usize = 12;
 /// So many of all are booted in the tier that is not the full one.
 const BOOTED: usize = 3;
-const PATIENCE: Duration = Duration::from_secs(240);
+const PATIENCE: Duration = Duration::from_secs(600);
 /// Files of the release, so that half a tree is no rare thing.
 const FILES: usize = 40;
 const FILE_BYTES: usize = 16 * 1024;

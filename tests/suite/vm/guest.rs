@@ -9,9 +9,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// A boot takes 25 s emulated on an idle machine; this is for a busy one.
-pub const BOOT_PATIENCE: Duration = Duration::from_secs(420);
-const COMMAND_PATIENCE: Duration = Duration::from_secs(60);
+/// A boot takes 25 s emulated on an idle machine; on one that a dozen compilers share it took 400.
+pub const BOOT_PATIENCE: Duration = Duration::from_secs(900);
+const COMMAND_PATIENCE: Duration = Duration::from_secs(180);
+/// Until a shell says that it listens.
+const GREETING_PATIENCE: Duration = Duration::from_secs(10);
 /// Debian's own settings: a kernel that says little, and waits after a panic. `no_timer_check` is for the
 /// emulator alone: on a busy machine its timer ticks too late for the kernel's first look at it.
 const COMMAND_LINE: &str = "root=/dev/vda ro quiet console=ttyS0 no_timer_check";
@@ -253,7 +255,7 @@ fn disk(command: &mut Command, number: usize, file: &Path, record: Option<&Path>
 }
 
 fn greet(stream: &mut UnixStream, mark: &str) -> Result<()> {
-    let end = Instant::now() + Duration::from_secs(3);
+    let end = Instant::now() + GREETING_PATIENCE;
     let answer = format!("R{mark}\n");
     let mut heard = String::new();
     while Instant::now() < end {

@@ -8,6 +8,8 @@ use std::process::{Command, Stdio};
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// Room on the disk; what is not used costs nothing.
 const DISK: &str = "1536M";
+/// Counts the ways in which [`installed`] sets a machine up.
+const LAYER: u32 = 2;
 /// Where the agent keeps its state.
 pub const STATE: &str = "var/lib/ringward-agent";
 /// The unit of the release on trial, as a vendor's package would bring it. It has the default
@@ -118,6 +120,12 @@ fn set_up(root: &Path, var_apart: bool) -> Result<()> {
          Environment=HOME=/root TERM=dumb PS1= PATH=/usr/sbin:/usr/bin:/sbin:/bin\n\
          [Install]\nWantedBy=multi-user.target\n",
     )?;
+    // Of a machine that is emulated while this one is busy: its devices take minutes to appear.
+    write(
+        root,
+        "etc/systemd/system.conf.d/slow.conf",
+        "[Manager]\nDefaultDeviceTimeoutSec=15min\nDefaultTimeoutStartSec=15min\n",
+    )?;
     write(root, "etc/systemd/system/endpoint-shield.service", UNIT)?;
     Ok(())
 }
@@ -161,7 +169,7 @@ fn installed(options: &Options) -> Result<PathBuf> {
     let work = options.work.join("installed");
     let package = starting(&options.packages, "ringward-agent_")?;
     let about = std::fs::metadata(&package)?;
-    let stamp = format!("{} {:?}", about.len(), about.modified()?);
+    let stamp = format!("{LAYER} {} {:?}", about.len(), about.modified()?);
     if std::fs::read_to_string(work.join("stamp")).is_ok_and(|known| known == stamp) {
         return Ok(work);
     }
@@ -174,7 +182,8 @@ fn installed(options: &Options) -> Result<PathBuf> {
     std::fs::copy(&package, root.join("srv/agent.deb"))?;
     inside(
         root,
-        "dpkg -i /srv/agent.deb && rm /srv/agent.deb && systemctl -q enable systemd-networkd control@ttyS1 endpoint-shield",
+        "dpkg -i /srv/agent.deb && rm /srv/agent.deb && systemctl -q enable systemd-networkd control@ttyS1 endpoint-shield \
+         && systemctl -q mask serial-getty@ttyS0 getty@tty1 apt-daily.timer apt-daily-upgrade.timer",
     )?;
     drop(layers);
     std::fs::write(work.join("stamp"), stamp)?;

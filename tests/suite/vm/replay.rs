@@ -6,7 +6,8 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-const MAGIC: u64 = 0x0006_a73a_6673_7768;
+/// "rhswfsj" at the head of the file.
+const MAGIC: u64 = 0x006a_7366_7773_6872;
 const VERSION: u64 = 1;
 const FLUSH: u64 = 1;
 const FUA: u64 = 2;
@@ -146,5 +147,60 @@ impl Log {
             bail!("a write to {end}, beyond the end of the disk");
         }
         Ok(disk.write_all_at(&data, entry.at)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// As QEMU writes it: a head, then for each write its entry and its data, in sectors.
+    fn record(writes: &[(u64, u64, u64)]) -> Vec<u8> {
+        let mut bytes = vec![0; 512];
+        bytes[..8].copy_from_slice(b"rhswfsj\0");
+        bytes[8] = 1;
+        bytes[24..28].copy_from_slice(&512_u32.to_le_bytes());
+        for (n, (sector, sectors, flags)) in (1_u8..).zip(writes) {
+            let mut entry = vec![0; 512];
+            for (at, number) in [(0, sector), (8, sectors), (16, flags)] {
+                entry[at..at + 8].copy_from_slice(&number.to_le_bytes());
+            }
+            bytes.extend(entry);
+            bytes.extend(vec![n; usize::try_from(sectors * 512).unwrap()]);
+        }
+        bytes
+    }
+
+    #[test]
+    fn a_cut_keeps_what_was_flushed_and_loses_what_it_likes_of_the_rest() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("writes");
+        let writes = [(0, 1, 0), (0, 0, FLUSH), (1, 2, 0), (3, 1, 0)];
+        std::fs::write(&path, record(&writes)).unwrap();
+        let log = Log::open(&path).unwrap();
+        assert_eq!(
+            (log.len(), log.flush_before(4), log.flush_after(0)),
+            (4, 1, 1)
+        );
+        let sectors = |keeps: fn(usize) -> bool| {
+            let disk = folder.path().join("disk");
+            std::fs::write(&disk, [0; 4 * 512]).unwrap();
+            let file = File::options().write(true).open(&disk).unwrap();
+            log.play_torn(&file, 0, 4, keeps).unwrap();
+            let bytes = std::fs::read(disk).unwrap();
+            [0, 512, 1024, 1536].map(|at| bytes[at])
+        };
+        assert_eq!(sectors(|_| true), [1, 3, 3, 4]);
+        assert_eq!(sectors(|_| false), [1, 0, 0, 0]);
+        assert_eq!(sectors(|n| n == 3), [1, 0, 0, 4]);
+    }
+
+    #[test]
+    fn other_files_are_no_record() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("writes");
+        std::fs::write(&path, vec![0; 1024]).unwrap();
+        assert!(Log::open(&path).is_err());
     }
 }

@@ -4,6 +4,7 @@
 #[path = "../../../../agent/evidence/tests/draft/mod.rs"]
 #[allow(dead_code, missing_docs)]
 mod draft;
+mod linux;
 mod mutate;
 mod targets;
 mod windows;
@@ -45,6 +46,7 @@ pub struct Options {
 
 fn all() -> Vec<Target> {
     let mut all = targets::all();
+    all.extend(linux::all());
     all.extend(windows::all());
     all
 }

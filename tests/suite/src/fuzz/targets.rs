@@ -53,9 +53,9 @@ const TOML: &[&str] = &[
     "..",
 ];
 
-/// All of them; the parsers of crash evidence are listed by their own crate.
+/// All of them but the readers of crash evidence.
 pub fn all() -> Vec<Target> {
-    let mut all = vec![
+    vec![
         Target {
             name: "bundle",
             words: &[
@@ -129,42 +129,8 @@ pub fn all() -> Vec<Target> {
             seeds: to_agent,
             run: session_to_agent,
         },
-    ];
-    for (index, (name, _)) in ringward_evidence::fuzz::TARGETS.iter().enumerate() {
-        // A function pointer cannot capture: the slot says which parser it is.
-        let Some(run) = EVIDENCE.get(index) else {
-            break;
-        };
-        all.push(Target {
-            name: Box::leak(format!("evidence-{name}").into_boxed_str()),
-            words: &[
-                "\n",
-                "\0",
-                "[ 1.0] ",
-                "BUG: ",
-                "Kernel panic - not syncing: ",
-                "MESSAGE=",
-            ],
-            seeds: || {
-                vec![
-                    b"[    1.000000] Kernel panic - not syncing: x\n".to_vec(),
-                    b"{\"MESSAGE\":\"x\"}\n".to_vec(),
-                ]
-            },
-            run: *run,
-        });
-    }
-    all
+    ]
 }
-
-macro_rules! evidence {
-    ($($index:literal)*) => {
-        &[$(|bytes| { (ringward_evidence::fuzz::TARGETS[$index].1)(bytes); Ok("ok".to_owned()) }),*]
-    };
-}
-
-/// One function for each place in the list of evidence parsers.
-const EVIDENCE: &[fn(&[u8]) -> Came] = evidence!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31);
 
 fn said<T, E: std::fmt::Display>(result: Result<T, E>) -> String {
     match result {

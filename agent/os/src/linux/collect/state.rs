@@ -16,6 +16,10 @@ const AFTER_START: [Duration; 3] = [
     Duration::from_secs(120),
 ];
 
+/// A trial that begins just now has its settings only when its unit has run: what is told was so before
+/// and after this pause.
+const SETTLED: Duration = Duration::from_secs(15);
+
 /// What the agent lacks of its disk, in words.
 fn disk(root: &Path) -> Option<String> {
     let stat = match statvfs(root) {
@@ -52,12 +56,25 @@ fn cannot_heal(root: &Path, armed: bool) -> Option<&'static str> {
     )
 }
 
+/// What [`cannot_heal`] says before and after a pause.
+async fn cannot_heal_still(
+    root: &Path,
+    armed: &Path,
+    pause: impl Future<Output = ()>,
+) -> Option<&'static str> {
+    let look = || cannot_heal(root, armed.exists());
+    let first = look()?;
+    pause.await;
+    look().filter(|again| *again == first)
+}
+
 pub(super) async fn watch(place: Place, teller: Teller) {
     let mut heal_told = false;
+    let armed = place.root.join(ARMED);
     for pause in AFTER_START {
         tokio::time::sleep(pause).await;
-        let armed = place.root.join(ARMED).exists();
-        if !heal_told && let Some(why) = cannot_heal(Path::new("/"), armed) {
+        let settled = tokio::time::sleep(SETTLED);
+        if !heal_told && let Some(why) = cannot_heal_still(Path::new("/"), &armed, settled).await {
             heal_told = true;
             if !teller.lacks("a way to heal this host by itself", why).await {
                 return;
@@ -115,6 +132,32 @@ mod tests {
         assert!(stands.contains("kernel.panic"), "{stands}");
         file("proc/sys/kernel/panic", "30\n");
         assert_eq!(cannot_heal(root.path(), true), None);
+    }
+
+    #[tokio::test]
+    async fn a_trial_whose_settings_come_a_moment_later_is_nothing_to_tell() {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path();
+        let file = |path: &str, text: &str| {
+            let path = root.join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        file(
+            "etc/systemd/system/sysinit.target.wants/ringward-guard.service",
+            "",
+        );
+        file("usr/lib/ringward/ringward-guard", "");
+        file("proc/sys/kernel/panic", "0\n");
+        file("armed", "");
+        let armed = root.join("armed");
+        let told = cannot_heal_still(root, &armed, async {
+            file("proc/sys/kernel/panic", "30\n");
+        });
+        assert_eq!(told.await, None);
+        file("proc/sys/kernel/panic", "0\n");
+        let told = cannot_heal_still(root, &armed, async {}).await;
+        assert!(told.is_some_and(|why| why.contains("kernel.panic")));
     }
 
     #[test]

@@ -1,0 +1,171 @@
+//! Debian's rpm and dnf stand in for an rpm distribution: the agent as an rpm, and an rpm as a release.
+
+use crate::machine::Machine;
+use crate::staged::{CTL, PATIENCE, UNIT, completed, server_is_up};
+use anyhow::{Context, Result, ensure};
+use ringward_domain::ledger::{AttemptPhase, TrialBoot};
+use ringward_domain::{BootId, PackageName};
+use ringward_guard::{LedgerStore, SystemFiles};
+
+const PACKAGE: &str = "sentinel";
+const STATE: &str = "var/lib/ringward-agent";
+
+/// rpm, and dnf with its version locks. On Debian rpm wants to be told that it may install: the program
+/// of that name here tells it so, whatever it is asked for.
+pub fn prepare(machine: &Machine) -> Result<()> {
+    machine.add_package("rpm dnf dnf-plugins-core")?;
+    let bin = machine.root().join("usr/bin");
+    std::fs::rename(bin.join("rpm"), bin.join("rpm.debian")).context("setting rpm aside")?;
+    std::fs::write(
+        bin.join("rpm"),
+        "#!/bin/sh\ncase \"$1\" in\n-q*|-K|--*) exec /usr/bin/rpm.debian \"$@\" ;;\nesac\n\
+         exec /usr/bin/rpm.debian --force-debian --nodeps \"$@\"\n",
+    )?;
+    let status = std::process::Command::new("chmod")
+        .arg("755")
+        .arg(bin.join("rpm"))
+        .status()?;
+    ensure!(status.success(), "chmod ended with {status}");
+    Ok(())
+}
+
+/// What matters here are our scripts, not whose libraries are there.
+pub fn the_agent_as_an_rpm(machine: &mut Machine) -> Result<String> {
+    machine.say("rpm -i /srv/first/ringward-agent-*.rpm")?;
+    for unit in ["ringward-guard", "ringward-trial", "ringward-agent"] {
+        let enabled = machine.say(&format!("systemctl is-enabled {unit}"))?;
+        ensure!(enabled.trim() == "enabled", "{unit} is {enabled}");
+    }
+    machine.say("test -d /var/lib/ringward-agent && echo '# mine' >> /etc/ringward/agent.toml")?;
+    machine.say("rpm -U /srv/second/ringward-agent-*.rpm")?;
+    let second = machine.say("rpm -q ringward-agent")?;
+    machine
+        .say("grep -q '# mine' /etc/ringward/agent.toml && systemctl is-enabled ringward-agent")?;
+    machine.say("rpm -U --oldpackage /srv/first/ringward-agent-*.rpm")?;
+    machine.say("systemctl is-enabled ringward-agent")?;
+    machine.say("rpm -e ringward-agent")?;
+    machine.say("test ! -e /usr/bin/ringward-agent && test -d /var/lib/ringward-agent")?;
+    let links = machine.say("find /etc/systemd -type l -name 'ringward*'")?;
+    ensure!(links.is_empty(), "left behind: {links}");
+    Ok(format!("{} and back, then gone", second.trim()))
+}
+
+/// Builds a package inside, as a vendor would.
+fn build(machine: &Machine, version: &str) -> Result<()> {
+    machine.say(&format!(
+        "mkdir -p /srv/rpm && printf '{UNIT}' > /srv/rpm/unit && cat > /srv/rpm/{PACKAGE}.spec <<'END'\n\
+         Name: {PACKAGE}\nVersion: {version}\nRelease: 1\nSummary: test\nLicense: none\nBuildArch: noarch\n\
+         %description\ntest\n%install\n\
+         mkdir -p %{{buildroot}}/usr/lib/systemd/system %{{buildroot}}/usr/share/{PACKAGE}\n\
+         cp /srv/rpm/unit %{{buildroot}}/usr/lib/systemd/system/{PACKAGE}.service\n\
+         echo {version} > %{{buildroot}}/usr/share/{PACKAGE}/version\n\
+         %post\nsystemctl daemon-reload\nsystemctl enable -q {PACKAGE}\nsystemctl restart --no-block {PACKAGE}\n\
+         %files\n/usr/lib/systemd/system/{PACKAGE}.service\n/usr/share/{PACKAGE}\nEND\n\
+         rpmbuild -bb --quiet --define '_topdir /srv/rpm' /srv/rpm/{PACKAGE}.spec 2>&1 \
+         && ls /srv/rpm/RPMS/noarch/{PACKAGE}-{version}-1.noarch.rpm"
+    ))
+    .context("building an rpm")?;
+    Ok(())
+}
+
+/// Version by rpm, by its file, and whether its unit runs.
+fn installed(machine: &Machine) -> Result<String> {
+    let told = machine.say(&format!(
+        "rpm -q --qf '%{{VERSION}} ' {PACKAGE}; cat /usr/share/{PACKAGE}/version; systemctl is-active {PACKAGE} || true"
+    ))?;
+    Ok(told.split_whitespace().collect::<Vec<_>>().join(" "))
+}
+
+fn roll(machine: &Machine, verb: &str, version: &str) -> Result<()> {
+    machine.say(&format!(
+        "{CTL} rollouts {verb} {PACKAGE}@{version} --reason test --yes"
+    ))?;
+    completed(machine)
+}
+
+fn is_locked(machine: &Machine) -> Result<bool> {
+    Ok(machine.say("dnf -q versionlock list")?.contains(PACKAGE))
+}
+
+/// From an rpm that others installed to 1.0 and 1.1, back by order, and back by the guard.
+pub fn an_rpm_is_a_release(machine: &mut Machine) -> Result<String> {
+    for version in ["0.9", "1.0", "1.1"] {
+        build(machine, version)?;
+    }
+    // Where dnf leaves what it downloaded.
+    machine.say(&format!(
+        "rpm -U /srv/rpm/RPMS/noarch/{PACKAGE}-0.9-1.noarch.rpm && mkdir -p /var/cache/dnf/base/packages \
+         && cp /srv/rpm/RPMS/noarch/{PACKAGE}-0.9-1.noarch.rpm /var/cache/dnf/base/packages/"
+    ))?;
+    server_is_up(machine)?;
+    for version in ["1.0", "1.1"] {
+        machine.say(&format!(
+            "ringwardctl releases sign --package {PACKAGE} --version {version} --installer rpm \
+             --bundle /srv/rpm/RPMS/noarch/{PACKAGE}-{version}-1.noarch.rpm --key /srv/keys/release-1.key --out /srv/releases \
+             && {CTL} releases publish /srv/releases/{PACKAGE}-{version}.release.json --reason test --yes"
+        ))?;
+    }
+    for version in ["1.0", "1.1"] {
+        roll(machine, "start", version)?;
+        let has = installed(machine)?;
+        ensure!(
+            has == format!("{version} {version} active"),
+            "after {version} the system has {has}"
+        );
+        ensure!(is_locked(machine)?, "{version} is not locked against dnf");
+    }
+    let kept = machine.say(&format!(
+        "rpm -qp --qf '%{{VERSION}}' /{STATE}/slots/{PACKAGE}/before/package.rpm"
+    ))?;
+    ensure!(
+        kept == "0.9",
+        "the vault has {kept}, not what was there before"
+    );
+    roll(machine, "rollback", "1.1")?;
+    let has = installed(machine)?;
+    ensure!(has == "1.0 1.0 active", "after the rollback: {has}");
+
+    roll_again_until_trial(machine)?;
+    the_guard_goes_back(machine)?;
+    Ok("0.9 to the vault, 1.0, 1.1, back by order; then back by the guard, each by rpm, locked for dnf".to_owned())
+}
+
+/// 1.1 is barred by the rollback: a person lifts that, and it comes once more.
+fn roll_again_until_trial(machine: &Machine) -> Result<()> {
+    let release = format!("{PACKAGE}@1.1");
+    machine.say(&format!(
+        "{CTL} releases lift-bar {release} --reason test --yes"
+    ))?;
+    roll(machine, "start", "1.1")
+}
+
+/// Two boots of 1.1 are written down as bad: in the next one the guard goes back.
+fn the_guard_goes_back(machine: &mut Machine) -> Result<()> {
+    machine.say("systemctl stop ringward-agent")?;
+    let state = machine.root().join(STATE);
+    let store = LedgerStore::new(SystemFiles, &state);
+    let mut file = store.read()?.context("no ledger")?;
+    let package: PackageName = PACKAGE.parse()?;
+    let attempt = file.ledger.attempt.as_mut().context("no attempt")?;
+    attempt.phase = AttemptPhase::Trial;
+    attempt.boots = [3, 4]
+        .map(|n| TrialBoot {
+            boot: BootId([n; 16]),
+            healthy: false,
+        })
+        .to_vec();
+    let known = file.ledger.packages.entry(package).or_default();
+    known.committed.clone_from(&attempt.from);
+    store.write(&file)?;
+    machine.power_cut()?;
+    machine.boot()?;
+    let guard = machine.say("journalctl -b -u ringward-guard -o cat --no-pager")?;
+    ensure!(guard.contains("went back to 1.0"), "the guard says {guard}");
+    machine.wait_for("1.0 by rpm, and its unit", PATIENCE, |machine| {
+        let has = installed(machine)?;
+        ensure!(has == "1.0 1.0 active", "the system has {has}");
+        Ok(Some(()))
+    })?;
+    machine.agent_says("GuardReverted", PATIENCE)?;
+    Ok(())
+}
