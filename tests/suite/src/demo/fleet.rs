@@ -83,7 +83,11 @@ impl Demo {
         let data = dir.join("server");
         std::fs::create_dir_all(dir)?;
         let policy = dir.join("rings.toml");
-        std::fs::write(&policy, POLICY)?;
+        let rings = match crowd {
+            0 => POLICY.to_owned(),
+            _ => super::crowd::policy(),
+        };
+        std::fs::write(&policy, rings)?;
         let ctl = programs.path("ringwardctl");
         let keys = dir.join("release-keys");
         output(&ctl, args(["keys", "init", "--dir"], &keys)).await?;
