@@ -111,8 +111,7 @@ fn ready(more: impl FnOnce() -> Result<()>) -> Option<Toolchain> {
 
 fn test_crates(toolchain: &Toolchain, names: &[&str]) -> Result<()> {
     let wine = Wine::set_up(&target_dir()?.join("wine"))?;
-    // Up before the tests, so that no server holds on to their output.
-    wine.run(&["wineboot"])?;
+    wine.start()?;
     let mut command = toolchain.cargo("test")?;
     for name in names {
         command.args(["-p", name]);
@@ -139,8 +138,9 @@ fn play_scenes(toolchain: &Toolchain) -> Result<()> {
         packages.push(dist_msi::make(version, &built, &folder)?);
     }
     for version in ["1.0.0", "1.1.0", "1.2.0", "1.3.0"] {
-        dist_msi::make_product(version, &folder)?;
+        dist_msi::make_product(version, false, &folder)?;
     }
+    dist_msi::make_product("1.4.0", true, &folder)?;
     let wine = Wine::set_up(&prefix)?;
     wine.add_event_log()?;
     wine.end();

@@ -13,7 +13,7 @@ const CROWD = Number(process.env.RINGWARD_CROWD ?? "0");
 const DASHBOARDS = 10;
 const LOADS = 5;
 /** Rollouts walked with dashboards, and as many without. */
-const ROUNDS = 3;
+const ROUNDS = 2;
 let demo: Demo;
 const rows: [string, string, string][] = [];
 /** Told at once too: a run that is cut short has shown what it saw. */
@@ -205,7 +205,7 @@ async function walk(pid: number): Promise<Walked> {
     await wait(1_000);
     const { state, rings } = await newest();
     if (state === "halted") throw new Error("a good release was halted");
-    const open = rings.some((ring) => ring.name !== "crowd" && ring.state !== "completed");
+    const open = rings.some((ring) => ring.name !== "crowd" && ring.state !== "complete");
     const seconds = (Date.now() - from) / 1000;
     if (open) continue;
     const cpu = (cpuMs(pid) - before) / (seconds * 10);

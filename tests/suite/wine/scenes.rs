@@ -34,6 +34,10 @@ pub const ALL: &[(&str, Scene)] = &[
         "an MSI release is confirmed, and the next one goes back to it",
         msi::second_fails,
     ),
+    (
+        "an MSI release that wants a reboot is confirmed, and says so",
+        msi::wants_reboot,
+    ),
     ("a stop by a person is clean and no crash", stopped),
     ("an upgrade keeps identity, ledger and releases", upgrade),
     ("an uninstallation leaves nothing but the state", uninstall),
@@ -71,7 +75,7 @@ fn running(machine: &Machine) -> Result<()> {
 }
 
 /// Waits for a line of the agent's log that holds `words`; answers the last one.
-fn says(machine: &Machine, words: &str) -> Result<String> {
+pub fn says(machine: &Machine, words: &str) -> Result<String> {
     machine.wait_for(&format!("the agent's {words:?}"), PATIENCE, |machine| {
         let log = machine.agent_log();
         let line = log.lines().rev().find(|line| line.contains(words));
@@ -121,7 +125,19 @@ fn install(stage: &mut Stage) -> Result<String> {
         .and_then(Value::as_str)
         .unwrap_or_default();
     ensure!(os == "windows", "it calls itself {os:?}: {host}");
+    no_quarantine(&stage.machine)?;
     Ok("two quoted services, in Safe Mode too; connected over mutual TLS".to_owned())
+}
+
+/// Wine has no filtering engine: a host without one says that it cannot be isolated, and by what it could.
+fn no_quarantine(machine: &Machine) -> Result<()> {
+    says(machine, "no isolation on this host")?;
+    let agent = format!(r"C:\{}\ringward-agent.exe", INSTALLED.replace('/', r"\"));
+    let (_, told) = machine.ask(&[&agent, "doctor"])?;
+    let line = told.lines().find(|line| line.contains("quarantine"));
+    let plain = line.is_some_and(|line| line.starts_with("BAD") && line.contains("BFE"));
+    ensure!(plain, "doctor says {told:?}");
+    Ok(())
 }
 
 /// Publishes a release for Windows and starts its rollout.
