@@ -28,6 +28,10 @@ test.beforeAll(async () => {
   test.skip(CROWD === 0, "no fleet was asked for");
   test.setTimeout(400_000);
   demo = await startDemo(["--crowd", String(CROWD)]);
+  // The first rollout is planned over all hosts, and a thousand agents fetch and verify it on these very
+  // cores: pages are looked at once it walks.
+  const confirmed = async () => (await newest(0).catch(() => undefined))?.rings[0]?.confirmed ?? 0;
+  await expect.poll(confirmed, { timeout: 200_000 }).toBeGreaterThan(0);
 });
 
 test.afterAll(async () => {
@@ -179,7 +183,7 @@ async function begin(): Promise<string> {
 interface Rollout {
   id: string;
   state: string;
-  rings: { name: string; state: string }[];
+  rings: { name: string; state: string; confirmed: number }[];
 }
 
 /** The newest rollout; a machine that loads ten pages may let a call wait too long. */
