@@ -56,7 +56,7 @@ pub fn make(version: &str, programs: &Path, out: &Path) -> Result<PathBuf> {
 }
 
 /// Writes the MSI of a product of somebody else's, for tests: one file that says its version.
-pub fn make_product(version: &str, reboots: bool, out: &Path) -> Result<()> {
+pub fn make_product(version: &str, out: &Path) -> Result<()> {
     let files = out.join(format!("acme-{version}"));
     std::fs::create_dir_all(&files)?;
     std::fs::write(files.join("version.txt"), version)?;
@@ -65,7 +65,6 @@ pub fn make_product(version: &str, reboots: bool, out: &Path) -> Result<()> {
         Command::new("wixl")
             .args(["-a", "x64", "-D"])
             .arg(format!("Version={version}"))
-            .args(["-D", if reboots { "Reboot=yes" } else { "Reboot=no" }])
             .arg("-o")
             .arg(&msi)
             .arg(crate::root().join("tests/suite/wine/product.wxs"))

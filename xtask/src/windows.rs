@@ -138,9 +138,8 @@ fn play_scenes(toolchain: &Toolchain) -> Result<()> {
         packages.push(dist_msi::make(version, &built, &folder)?);
     }
     for version in ["1.0.0", "1.1.0", "1.2.0", "1.3.0"] {
-        dist_msi::make_product(version, false, &folder)?;
+        dist_msi::make_product(version, &folder)?;
     }
-    dist_msi::make_product("1.4.0", true, &folder)?;
     let wine = Wine::set_up(&prefix)?;
     wine.add_event_log()?;
     wine.end();

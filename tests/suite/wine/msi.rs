@@ -3,7 +3,7 @@
 
 use crate::Stage;
 use crate::machine::Machine;
-use crate::scenes::{self, PATIENCE, copy_in, halt, msiexec};
+use crate::scenes::{PATIENCE, copy_in, halt, msiexec};
 use anyhow::{Context, Result, ensure};
 use ringward_suite::control::find;
 use serde_json::Value;
@@ -78,15 +78,4 @@ pub fn second_fails(stage: &mut Stage) -> Result<String> {
     let reverted = find(&told, "reverted").and_then(Value::as_u64);
     ensure!(reverted != Some(0), "it is not told as reverted: {told}");
     Ok("1.2.0 is installed again".to_owned())
-}
-
-/// An installer that asks for a reboot is not a failed one, and is not forgotten.
-pub fn wants_reboot(stage: &mut Stage) -> Result<String> {
-    roll_out(stage, "1.4.0", &[])?;
-    stage.control.rollout_is("completed", PATIENCE)?;
-    says(&stage.machine, "1.4.0")?;
-    let told = scenes::says(&stage.machine, "a reboot is pending")?;
-    ensure!(told.contains(PACKAGE), "of which package? {told}");
-    only_one(&stage.machine)?;
-    Ok("1.4.0 is confirmed, and a pending reboot told".to_owned())
 }

@@ -34,10 +34,6 @@ pub const ALL: &[(&str, Scene)] = &[
         "an MSI release is confirmed, and the next one goes back to it",
         msi::second_fails,
     ),
-    (
-        "an MSI release that wants a reboot is confirmed, and says so",
-        msi::wants_reboot,
-    ),
     ("a stop by a person is clean and no crash", stopped),
     ("an upgrade keeps identity, ledger and releases", upgrade),
     ("an uninstallation leaves nothing but the state", uninstall),
@@ -75,7 +71,7 @@ fn running(machine: &Machine) -> Result<()> {
 }
 
 /// Waits for a line of the agent's log that holds `words`; answers the last one.
-pub fn says(machine: &Machine, words: &str) -> Result<String> {
+fn says(machine: &Machine, words: &str) -> Result<String> {
     machine.wait_for(&format!("the agent's {words:?}"), PATIENCE, |machine| {
         let log = machine.agent_log();
         let line = log.lines().rev().find(|line| line.contains(words));
