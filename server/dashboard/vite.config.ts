@@ -10,6 +10,8 @@ export default defineConfig({
     // The policy of the page allows no inline anything: no asset may become a data: script or style.
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },
+    // Six KiB for all pages: one that is opened later must not be drawn before its style is there.
+    cssCodeSplit: false,
     sourcemap: false,
     reportCompressedSize: true,
     chunkSizeWarningLimit: 900,

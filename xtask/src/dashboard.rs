@@ -32,12 +32,17 @@ pub fn run() -> Result<()> {
     sizes(&folder.join("dist/assets"))
 }
 
+/// Build the page where that is due.
+pub fn run_if_due() -> Result<()> {
+    match is_fresh() {
+        true => Ok(()),
+        false => run(),
+    }
+}
+
 /// Build the page where that can be done and is due; say why not elsewhere, and go on.
 pub fn run_or_say() {
-    if is_fresh() {
-        return;
-    }
-    if let Err(error) = run() {
+    if let Err(error) = run_if_due() {
         let built = folder().join("dist/index.html").exists();
         let instead = match built {
             true => "the server keeps the dashboard built before",

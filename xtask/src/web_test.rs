@@ -95,7 +95,7 @@ pub fn figures(args: &FiguresArgs) -> Result<()> {
             return Ok(());
         }
     };
-    dashboard::run()?;
+    dashboard::run_if_due()?;
     let tests = crate::root().join("tests/suite/web");
     dashboard::install(&tests)?;
     let mut playwright = Command::new("npx");

@@ -111,8 +111,7 @@ fn ready(more: impl FnOnce() -> Result<()>) -> Option<Toolchain> {
 
 fn test_crates(toolchain: &Toolchain, names: &[&str]) -> Result<()> {
     let wine = Wine::set_up(&target_dir()?.join("wine"))?;
-    // Up before the tests, so that no server holds on to their output.
-    wine.run(&["wineboot"])?;
+    wine.start()?;
     let mut command = toolchain.cargo("test")?;
     for name in names {
         command.args(["-p", name]);

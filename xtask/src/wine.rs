@@ -78,6 +78,17 @@ impl Wine {
             .env_remove("DISPLAY");
     }
 
+    /// Power on until [`Self::end`]. A server that ends by itself when nothing runs may do so just when the
+    /// next program comes, which then fails. Started by a program it would hold on to that one's output.
+    pub fn start(&self) -> Result<()> {
+        let mut server = Command::new("wineserver");
+        self.settle(&mut server);
+        let null = || File::options().write(true).open("/dev/null");
+        server.arg("-p").stdin(Stdio::null());
+        build::run(server.stdout(null()?).stderr(null()?))?;
+        self.run(&["wineboot"])
+    }
+
     /// Runs a program of Windows to its end.
     pub fn run(&self, words: &[&str]) -> Result<()> {
         let mut command = Command::new("wine");

@@ -68,6 +68,7 @@ pub async fn examine(settings: &Settings) -> Vec<Finding> {
         spool(state_dir),
         audit(state_dir),
         guard(settings.adapter),
+        quarantine(settings).await,
     ];
     findings.extend(image());
     findings.extend(servers(settings).await);
@@ -199,6 +200,20 @@ fn guard(adapter: Adapter) -> Finding {
     };
     Finding {
         what: "guard".to_owned(),
+        outcome,
+    }
+}
+
+async fn quarantine(settings: &Settings) -> Finding {
+    let outcome = match settings.adapter {
+        Adapter::Scripted => Ok("scripted".to_owned()),
+        Adapter::Machine => match machine::isolation_means(settings.orders.nft.as_deref()).await {
+            Ok(means) => Ok(format!("by {means}")),
+            Err(error) => Err(chain(&error)),
+        },
+    };
+    Finding {
+        what: "quarantine".to_owned(),
         outcome,
     }
 }

@@ -14,6 +14,8 @@ export interface Demo {
   origin(): string;
   /** Runs `ringwardctl` as the first admin. */
   ctl(...args: string[]): string;
+  /** The same with words on its standard input. */
+  ctlWith(input: string, ...args: string[]): string;
   /** Kills the server without a goodbye. */
   kill(): void;
   /** Starts it again at the addresses it had; answers when it listens. */
@@ -37,6 +39,8 @@ export async function startDemo(args: string[] = []): Promise<Demo> {
     dir,
     link,
     origin,
+    ctlWith: (input: string, ...args: string[]) =>
+      execFileSync(join(PROGRAMS!, "ringwardctl"), ["--context", join(data, "admin.context.toml"), ...args], { encoding: "utf8", input }),
     ctl: (...args: string[]) => program("ringwardctl", "--context", join(data, "admin.context.toml"), ...args),
     kill: () => {
       // A page that comes back looks for the server where it was.

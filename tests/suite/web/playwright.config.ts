@@ -19,7 +19,7 @@ export default defineConfig({
     viewport: { width: 1440, height: 900 },
   },
   projects: [
-    { name: "stand-in", testMatch: /(pages|orders|hostile|large|screenshots)\.spec\.ts/u, use: { baseURL: `http://127.0.0.1:${port}` } },
+    { name: "stand-in", testMatch: /(pages|signin|orders|hostile|large|screenshots)\.spec\.ts/u, use: { baseURL: `http://127.0.0.1:${port}` } },
     { name: "server", testMatch: /server\.spec\.ts/u, timeout: 400_000 },
     { name: "figures", testMatch: /figures\.spec\.ts/u },
   ],

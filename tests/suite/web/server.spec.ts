@@ -276,6 +276,32 @@ test.describe("a cut", () => {
     expect(said.filter((line) => line.startsWith("uncaught"))).toEqual([]);
   });
 
+  test("a person signs in by name and password, and a wrong one is told in the server's words", async ({ page }) => {
+    const at = origin();
+    const refused = await page.request.post(`${at}/login`, { headers: { "content-type": "application/json" }, data: { name: "nobody", password: "nobody's password" } });
+    test.skip((await refused.text()).includes("word is not good"), "this server takes no passwords");
+    expect(refused.status()).toBe(403);
+    const password = "a horse that is right";
+    demo.ctlWith(`${password}\n`, "people", "password", "bea", "--reason", "she asked for one");
+    const said = listen(page);
+    await page.goto(at);
+    await page.getByLabel("Name", { exact: true }).fill("bea");
+    await page.getByLabel("Password", { exact: true }).fill("a horse that is wrong");
+    await page.keyboard.press("Enter");
+    await expect(page.getByRole("alert")).toContainText((await refused.text()).trim());
+    await expect(page.getByLabel("Password", { exact: true })).toBeFocused();
+    await page.keyboard.type(password);
+    await page.keyboard.press("Enter");
+    await expect(page.getByRole("banner")).toContainText("bea");
+    await expect(page.getByRole("status").first()).toHaveText("live");
+    const cookie = (await page.context().cookies()).find((c) => c.name.startsWith("ringward_"))!;
+    expect(cookie).toMatchObject({ httpOnly: true, sameSite: "Strict" });
+    await page.getByRole("button", { name: "Sign out" }).click();
+    await expect(page.getByRole("heading", { name: "Sign in" })).toBeVisible();
+    expect(await (await page.request.get(`${at}/session`)).json()).toBeNull();
+    expect(said.filter((line) => !/status of 403/u.test(line))).toEqual([]);
+  });
+
   test("signing out ends the session on the server too", async ({ page }) => {
     await page.goto(link());
     await page.getByRole("button", { name: "Sign out" }).click();

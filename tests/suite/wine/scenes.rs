@@ -121,7 +121,19 @@ fn install(stage: &mut Stage) -> Result<String> {
         .and_then(Value::as_str)
         .unwrap_or_default();
     ensure!(os == "windows", "it calls itself {os:?}: {host}");
+    no_quarantine(&stage.machine)?;
     Ok("two quoted services, in Safe Mode too; connected over mutual TLS".to_owned())
+}
+
+/// Wine has no filtering engine: a host without one says that it cannot be isolated, and by what it could.
+fn no_quarantine(machine: &Machine) -> Result<()> {
+    says(machine, "no isolation on this host")?;
+    let agent = format!(r"C:\{}\ringward-agent.exe", INSTALLED.replace('/', r"\"));
+    let (_, told) = machine.ask(&[&agent, "doctor"])?;
+    let line = told.lines().find(|line| line.contains("quarantine"));
+    let plain = line.is_some_and(|line| line.starts_with("BAD") && line.contains("BFE"));
+    ensure!(plain, "doctor says {told:?}");
+    Ok(())
 }
 
 /// Publishes a release for Windows and starts its rollout.

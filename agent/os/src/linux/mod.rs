@@ -88,6 +88,14 @@ pub fn guard_tier() -> GuardTier {
     facts::guard_tier(Path::new("/"))
 }
 
+/// By what this machine is isolated where that is ordered: by this `nft`, or by the system's.
+///
+/// # Errors
+/// By nothing, and why.
+pub async fn isolation_means(program: Option<&Path>) -> Result<&'static str, IsolationError> {
+    isolation::means(program).await
+}
+
 impl LinuxHost {
     /// Take hold of the machine; the clean-stop marker in `root` (the state folder) is consumed.
     ///

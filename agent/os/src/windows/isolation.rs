@@ -74,24 +74,30 @@ fn checked(doing: &'static str, code: u32) -> Result<(), Refused> {
 
 /// Close, or change what stays open: all or nothing.
 pub(super) fn close(plan: &Plan) -> Result<(), IsolationError> {
-    if !able() {
-        return Err(IsolationError::Unsupported {
-            why: "the Base Filtering Engine (service BFE) is not there or switched off".to_owned(),
-            next: "enable and start the service BFE",
-        });
-    }
+    means()?;
     let engine = Engine::open()?;
+    let filters = wfp::filters(plan);
     engine.in_one_step(|engine| {
         engine.add_place()?;
         engine.remove_filters()?;
-        for filter in wfp::filters(plan) {
+        for filter in &filters {
             for flag in [FWPM_FILTER_FLAG_PERSISTENT, FWPM_FILTER_FLAG_BOOTTIME] {
-                engine.add(&filter, flag)?;
+                engine.add(filter, flag)?;
             }
         }
         Ok(())
     })?;
-    Ok(())
+    // An engine that answers without effect (Wine's) would make an open host look isolated.
+    match engine.filter_ids()?.len() {
+        stand if stand >= filters.len() => Ok(()),
+        stand => Err(IsolationError::Refused {
+            why: format!(
+                "the filtering engine took {} filters, and {stand} of them stand",
+                filters.len()
+            ),
+            next: "look at `netsh wfp show filters`; this may be no real Windows",
+        }),
+    }
 }
 
 /// Open again. Provider and sublayer stay: without filters they do nothing.
@@ -110,8 +116,19 @@ pub(super) fn stands() -> bool {
     able() && count().is_ok_and(|count| count > 0)
 }
 
+/// By what this machine is isolated.
+pub(super) fn means() -> Result<&'static str, IsolationError> {
+    if able() {
+        return Ok("the Windows Filtering Platform (service BFE)");
+    }
+    Err(IsolationError::Unsupported {
+        why: "the Base Filtering Engine (service BFE) is not there or switched off".to_owned(),
+        next: "enable and start the service BFE; Wine has none",
+    })
+}
+
 /// Whether this machine has the platform.
-pub(super) fn able() -> bool {
+fn able() -> bool {
     let service = LOCAL_MACHINE.open(ENGINE).ok();
     let start = service.and_then(|key| key.get_u32("Start").ok());
     start.is_some_and(|start| start != DISABLED)

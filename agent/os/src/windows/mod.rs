@@ -84,6 +84,14 @@ pub fn guard_tier() -> GuardTier {
     facts::guard_tier()
 }
 
+/// By what this machine is isolated where that is ordered; the program is of no use here.
+///
+/// # Errors
+/// By nothing, and why.
+pub async fn isolation_means(_program: Option<&Path>) -> Result<&'static str, IsolationError> {
+    isolation::means()
+}
+
 impl WindowsHost {
     /// Take hold of the machine; the clean-stop marker in `root` (the state folder) is consumed.
     ///
@@ -287,7 +295,11 @@ impl Host for WindowsHost {
     }
 
     async fn can_isolate(&self) -> bool {
-        isolation::able()
+        let means = isolation::means();
+        if let Err(error) = &means {
+            tracing::warn!(%error, "no isolation on this host");
+        }
+        means.is_ok()
     }
 
     async fn isolate(&self, plan: &Plan) -> Result<(), IsolationError> {

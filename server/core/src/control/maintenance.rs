@@ -46,6 +46,9 @@ impl Control {
 
     /// When the windows open for which hosts of a rollout wait.
     pub(super) fn maintenance_note(&self, rollout: &Rollout) -> Option<String> {
+        if rollout.outside_maintenance() == 0 {
+            return None;
+        }
         let outside = |id: &HostId| {
             rollout
                 .member(*id)

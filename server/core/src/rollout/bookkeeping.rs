@@ -2,16 +2,19 @@
 
 use super::Rollout;
 use super::kinds::Fares;
-use super::member::{self, Member, Stage};
+use super::member::{self, Ending, Member, Stage};
 use super::ring::Tally;
 use ringward_domain::{HostId, Timestamp};
+
+/// Confirmed exposures whose time an estimate looks at.
+const SAMPLES_MAX: usize = 1001;
 
 impl Rollout {
     pub(super) fn member_index(&self, host: HostId) -> Option<usize> {
         self.index.get(&host).copied()
     }
 
-    fn tally(&self, i: usize, now: Timestamp) -> Tally {
+    pub(super) fn tally(&self, i: usize, now: Timestamp) -> Tally {
         let member = &self.members[i];
         let busy = self.groups.get(&member.group).map_or(0, |g| g.busy)
             > u64::from(occupies_group(member));
@@ -25,6 +28,17 @@ impl Rollout {
         ring.members += 1;
         ring.add(i, tally);
         self.count_grant(i, true);
+        self.time_switch(i);
+    }
+
+    /// Takes down how long a host took that is confirmed now.
+    fn time_switch(&mut self, i: usize) {
+        if let Stage::Ended(Ending::Confirmed, exposure) = &self.members[i].stage
+            && let Some(at) = exposure.applied_at
+            && self.switching.len() < SAMPLES_MAX
+        {
+            self.switching.push(at.since(exposure.begun_at));
+        }
     }
 
     fn count_grant(&mut self, i: usize, more: bool) {
@@ -51,7 +65,11 @@ impl Rollout {
         self.rings[ring].remove(i, before);
         self.count_grant(i, false);
         let fared = Fares::of(&self.members[i]);
+        let was_over = matches!(self.members[i].stage, Stage::Ended(..));
         edit(&mut self.members[i]);
+        if !was_over {
+            self.time_switch(i);
+        }
         self.count_grant(i, true);
         self.count_site(i, fared, Fares::of(&self.members[i]), now);
         let busy_after = occupies_group(&self.members[i]);

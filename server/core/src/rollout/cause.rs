@@ -44,15 +44,9 @@ impl Rollout {
         let mut failed = 0;
         let mut told: BTreeMap<(&str, Option<SignalKind>), (u64, Timestamp, &Cause)> =
             BTreeMap::new();
-        for member in &self.members {
-            let Stage::Ended(ending, exposure) = &member.stage else {
-                continue;
-            };
-            if !ending.is_failure() {
-                continue;
-            }
+        for member in self.fallen() {
             failed += 1;
-            let Some(cause) = exposure.cause.as_deref() else {
+            let Some(cause) = member.exposure().and_then(|e| e.cause.as_deref()) else {
                 continue;
             };
             // What does not recur by its signature is counted by its kind.

@@ -5,12 +5,10 @@
 //! exposed now are named as not counted.
 
 use super::Rollout;
-use super::member::{Ending, Readiness, Stage};
+use super::ring::{Bucket, Ring};
 use ringward_domain::Millis;
 use ringward_domain::incident::ForecastView;
 
-/// Confirmed exposures whose time is looked at.
-const SAMPLES_MAX: usize = 1001;
 /// Rounds after which nobody waits for the end of the estimate.
 const ROUNDS_MAX: u32 = 10_000;
 
@@ -68,32 +66,18 @@ impl Rollout {
     }
 
     fn left(&self) -> (Vec<Left>, u64) {
-        let mut rings = vec![Left::default(); self.rings.len()];
-        let mut not_counted = 0;
-        for member in &self.members {
-            let soon = matches!(
-                member.readiness,
-                Readiness::Ready | Readiness::Preparing | Readiness::OtherTrial
-            );
-            match &member.stage {
-                Stage::Waiting | Stage::Deferred(_) if soon => rings[member.ring].coming += 1,
-                Stage::Waiting | Stage::Deferred(_) => not_counted += 1,
-                Stage::Granted(_) | Stage::Exposed(_) => rings[member.ring].coming += 1,
-                Stage::Ended(Ending::Confirmed, _) => rings[member.ring].confirmed += 1,
-                Stage::AlreadyThere | Stage::Refused(_) | Stage::Ended(..) => {}
-            }
-        }
-        (rings, not_counted)
+        let left = |ring: &Ring| Left {
+            coming: ring.shown.coming,
+            confirmed: ring.count(Bucket::Confirmed),
+        };
+        let not_counted = self.rings.iter().map(|ring| ring.shown.idle).sum();
+        (self.rings.iter().map(left).collect(), not_counted)
     }
 
     /// From `Begin` to the proof, as it took so far; before anything is proven the soak and half the
     /// silence allowed.
     fn round_time(&self) -> Millis {
-        let proven = self.members.iter().filter_map(|m| match &m.stage {
-            Stage::Ended(Ending::Confirmed, e) => e.applied_at.map(|at| at.since(e.begun_at)),
-            _ => None,
-        });
-        let mut switching: Vec<Millis> = proven.take(SAMPLES_MAX).collect();
+        let mut switching = self.switching.clone();
         switching.sort_unstable();
         let floor = if self.spec.boots {
             self.pace.silence_reboot

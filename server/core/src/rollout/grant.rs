@@ -3,6 +3,7 @@
 use super::Rollout;
 use super::Status;
 use super::member::{Exposure, Grant, Invite, Phase, Readiness, Stage};
+use super::ring::Claim;
 use crate::planted::{Bug, planted};
 use ringward_domain::ids::{AgentStart, BootId, Nonce, SignalSeq};
 use ringward_domain::ledger::NotSwitchedWhy;
@@ -123,39 +124,51 @@ impl Rollout {
         blocked: Option<WaitWhy>,
         now: Timestamp,
     ) -> Option<WaitWhy> {
-        let member = &self.members[i];
         if blocked.is_some() {
             return blocked;
         }
+        let member = &self.members[i];
+        let own = u64::from(super::bookkeeping::occupies_group(member));
+        let group = self.groups.get(&member.group);
+        let claim = Claim {
+            group_busy: group.is_some_and(|group| group.busy > own),
+            failed_before: member.failed_before,
+            invited: matches!(member.invite, Invite::Until(_)),
+        };
+        self.why_not_claim(member.ring, claim, member.not_before <= now, now)
+    }
+
+    /// The same of any member of a ring that stands so.
+    pub(super) fn why_not_claim(
+        &self,
+        ring: usize,
+        claim: Claim,
+        is_due: bool,
+        now: Timestamp,
+    ) -> Option<WaitWhy> {
         if let Some(state) = self.not_exposing() {
             return Some(WaitWhy::NotRunning(state));
         }
-        if member.ring > self.current {
+        if ring > self.current {
             return Some(WaitWhy::EarlierRing);
         }
         if self.starting(now) {
             return Some(WaitWhy::ServerStarting);
         }
-        let own = u64::from(super::bookkeeping::occupies_group(member));
-        if self
-            .groups
-            .get(&member.group)
-            .is_some_and(|group| group.busy > own)
-        {
+        if claim.group_busy {
             return Some(WaitWhy::RedundancyGroup);
         }
-        if member.failed_before && self.express_left(now) > 0 {
+        if claim.failed_before && self.express_left(now) > 0 {
             return None;
         }
         if self.in_flight() >= self.window {
             return Some(WaitWhy::WindowFull);
         }
-        if self.adds_reboot(member.ring) && self.reboots_left(now) == 0 {
+        if self.adds_reboot(ring) && self.reboots_left(now) == 0 {
             return Some(WaitWhy::Capped);
         }
-        let invited = matches!(member.invite, Invite::Until(_));
-        let room = self.in_flight() + self.invited() < self.window && member.not_before <= now;
-        (!invited && !room).then_some(WaitWhy::NotItsTurn)
+        let room = self.in_flight() + self.invited() < self.window && is_due;
+        (!claim.invited && !room).then_some(WaitWhy::NotItsTurn)
     }
 
     /// The state that keeps it from exposing hosts. Rollbacks go on under pause and andon.

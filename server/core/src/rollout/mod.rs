@@ -142,6 +142,8 @@ pub struct Rollout {
     evidence_to_halt_ms: Option<u64>,
     /// Who was suspected when it halted.
     suspects: Vec<SuspectView>,
+    /// How long the first confirmed hosts took from `Begin` to the first word on the release.
+    switching: Vec<Millis>,
     /// Until then agents come back after a restart of the server.
     grace_until: Timestamp,
     deadlines: BTreeSet<(Timestamp, usize)>,
@@ -313,6 +315,7 @@ impl Rollout {
             started_at: record.started_at,
             evidence_to_halt_ms: record.evidence_to_halt_ms,
             suspects: record.suspects,
+            switching: Vec::new(),
             grace_until: Timestamp::default(),
             deadlines: BTreeSet::new(),
             verify_boots: VecDeque::new(),

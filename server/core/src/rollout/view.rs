@@ -2,12 +2,12 @@
 
 use super::cause::with_causes;
 use super::member::{Ending, Invite, Member, Readiness, Stage};
-use super::ring::{Bucket, Ring};
+use super::ring::{Bucket, Ring, Shown};
 use super::{Rollout, Status};
 use ringward_domain::cause::CauseCount;
 use ringward_domain::report::{MemberState, MemberView, RingState, RingView, RolloutView, WaitWhy};
 use ringward_domain::{HostId, Timestamp};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Hosts listed by name at most.
 const NAMED_MAX: usize = 1000;
@@ -16,9 +16,10 @@ impl Rollout {
     /// The whole rollout. `hostname` tells a host's name.
     #[must_use]
     pub fn view(&self, hostname: &dyn Fn(HostId) -> String, now: Timestamp) -> RolloutView {
-        let named = |wanted: &dyn Fn(&Member) -> bool| {
-            let found = self.members.iter().filter(|m| wanted(m)).take(NAMED_MAX);
-            found.map(|m| self.member_view(m, hostname, now)).collect()
+        let named = |of: fn(&Shown) -> &BTreeSet<usize>| {
+            let found = self.indices(of, NAMED_MAX).into_iter();
+            let views = found.map(|i| self.member_view(&self.members[i], hostname, now));
+            views.collect()
         };
         let (failed, causes) = self.causes();
         RolloutView {
@@ -39,13 +40,8 @@ impl Rollout {
             reason: self.spec.reason.clone(),
             rings: self.ring_views(now),
             verdict: self.verdict(now),
-            silent_hosts: named(&|m| matches!(m.stage, Stage::Ended(Ending::Silent, _))),
-            failed_hosts: named(&|m| {
-                matches!(
-                    m.stage,
-                    Stage::Ended(Ending::Failed(_) | Ending::Reverted(_), _)
-                )
-            }),
+            silent_hosts: named(|shown| &shown.silent),
+            failed_hosts: named(|shown| &shown.failed),
             evidence_to_halt_ms: self.evidence_to_halt_ms,
             notes: self.pace.notes(),
             suspects: self.suspects.clone(),
@@ -75,20 +71,80 @@ impl Rollout {
         }
     }
 
-    fn ring_views(&self, now: Timestamp) -> Vec<RingView> {
-        let mut waits: Vec<BTreeMap<WaitWhy, u64>> = vec![BTreeMap::new(); self.rings.len()];
-        for (i, member) in self
-            .members
-            .iter()
-            .enumerate()
-            .filter(|(_, m)| matches!(m.stage, Stage::Waiting))
-        {
-            *waits[member.ring].entry(self.wait(i, now)).or_default() += 1;
+    /// Members of all rings in the order of exposure, at most so many.
+    fn indices(&self, of: fn(&Shown) -> &BTreeSet<usize>, most: usize) -> Vec<usize> {
+        let rings = self.rings.iter();
+        let mut found: Vec<usize> = rings
+            .flat_map(|ring| of(&ring.shown).iter().take(most).copied())
+            .collect();
+        found.sort_unstable();
+        found.truncate(most);
+        found
+    }
+
+    /// Members whose exposure counts as failed, in the order of exposure.
+    pub fn fallen(&self) -> impl Iterator<Item = &Member> {
+        let mut found = self.indices(|shown| &shown.failed, usize::MAX);
+        found.extend(self.indices(|shown| &shown.silent, usize::MAX));
+        found.sort_unstable();
+        found.into_iter().map(|i| &self.members[i])
+    }
+
+    /// Members still to be exposed that wait for a maintenance window.
+    #[must_use]
+    pub fn outside_maintenance(&self) -> u64 {
+        let rings = self.rings.iter();
+        rings.map(|ring| ring.shown.outside_maintenance).sum()
+    }
+
+    /// Counts everything anew and compares: every test and simulation with assertions is a test of the
+    /// counts that follow each change.
+    #[cfg(debug_assertions)]
+    fn assert_counts(&self, now: Timestamp) {
+        for (index, ring) in self.rings.iter().enumerate() {
+            let mut counted = Shown::default();
+            let mut waits: BTreeMap<WaitWhy, u64> = BTreeMap::new();
+            for i in (0..self.members.len()).filter(|i| self.members[*i].ring == index) {
+                counted.count(i, self.tally(i, now), true);
+                if matches!(self.members[i].stage, Stage::Waiting) {
+                    *waits.entry(self.wait(i, now)).or_default() += 1;
+                }
+            }
+            assert!(
+                counted.agrees(&ring.shown),
+                "{counted:?}, not {:?}",
+                ring.shown
+            );
+            assert_eq!(waits, self.waits(index, ring, now));
         }
-        let rings = self.rings.iter().zip(waits).enumerate();
+    }
+
+    fn ring_views(&self, now: Timestamp) -> Vec<RingView> {
+        #[cfg(debug_assertions)]
+        self.assert_counts(now);
+        let rings = self.rings.iter().enumerate();
         rings
-            .map(|(i, (ring, waits))| self.ring_view(i, ring, waits))
+            .map(|(i, ring)| self.ring_view(i, ring, self.waits(i, ring, now)))
             .collect()
+    }
+
+    /// Why members of a ring wait, without looking at each of them.
+    fn waits(&self, index: usize, ring: &Ring, now: Timestamp) -> BTreeMap<WaitWhy, u64> {
+        let mut waits = BTreeMap::new();
+        for (readiness, members) in &ring.shown.unready {
+            let why = readiness.wait().unwrap_or(WaitWhy::NotItsTurn);
+            *waits.entry(why).or_default() += members;
+        }
+        for (claim, members) in &ring.shown.ready {
+            // Whether its next try is due makes no difference to the words.
+            let why = self.why_not_claim(index, *claim, true, now);
+            let why = why.unwrap_or(match claim.invited {
+                true => WaitWhy::Preparing,
+                false => WaitWhy::NotItsTurn,
+            });
+            *waits.entry(why).or_default() += members;
+        }
+        waits
     }
 
     fn ring_view(&self, i: usize, ring: &Ring, waits: BTreeMap<WaitWhy, u64>) -> RingView {

@@ -13,6 +13,8 @@ use tokio::sync::broadcast;
 const QUEUE: usize = 256;
 /// Shortest time between two rounds.
 const ROUND: Duration = Duration::from_millis(200);
+/// Every so many rounds hosts are counted, and rollouts that are over are looked at too.
+const SLOW: u64 = 10;
 
 /// Where watchers listen.
 #[derive(Debug, Clone)]
@@ -46,6 +48,7 @@ pub struct Feed {
     told: BTreeMap<RolloutId, RolloutView>,
     andon: Option<Andon>,
     at: Instant,
+    rounds: u64,
 }
 
 impl Default for Feed {
@@ -54,6 +57,7 @@ impl Default for Feed {
             told: BTreeMap::new(),
             andon: None,
             at: Instant::now(),
+            rounds: 0,
         }
     }
 }
@@ -66,7 +70,11 @@ impl Feed {
     /// Tells every watcher what changed since the last round.
     pub(super) fn tell(&mut self, hub: &WatchHub, seen: &Seen<'_>, metrics: &Metrics) {
         self.at = Instant::now();
-        metrics.hosts.set(seen.control.host_counts().0);
+        let slow = self.rounds.is_multiple_of(SLOW);
+        self.rounds += 1;
+        if slow {
+            metrics.hosts.set(seen.control.host_counts().0);
+        }
         let running = |(_, state): &(RolloutId, RolloutState)| *state == RolloutState::Running;
         let running = seen
             .control
@@ -84,8 +92,16 @@ impl Feed {
             self.andon.clone_from(&andon);
             let _ = hub.events.send(WatchEvent::Andon(andon));
         }
-        for view in seen.rollouts() {
-            if self.told.get(&view.id).is_some_and(|old| same(old, &view)) {
+        for (id, state) in seen.control.rollouts().into_iter().rev() {
+            let told = self.told.get(&id);
+            let rests = is_over(state) && told.is_some_and(|old| is_over(old.state));
+            if rests && !slow {
+                continue;
+            }
+            let Some(view) = seen.rollout(id) else {
+                continue;
+            };
+            if told.is_some_and(|old| same(old, &view)) {
                 continue;
             }
             let _ = hub.events.send(WatchEvent::Rollout(Box::new(view.clone())));
@@ -108,5 +124,9 @@ fn same(old: &RolloutView, new: &RolloutView) -> bool {
 
 /// Whether a rollout is not over.
 pub(crate) fn is_active(view: &RolloutView) -> bool {
-    !matches!(view.state, RolloutState::Completed | RolloutState::Aborted)
+    !is_over(view.state)
+}
+
+fn is_over(state: RolloutState) -> bool {
+    matches!(state, RolloutState::Completed | RolloutState::Aborted)
 }

@@ -29,6 +29,8 @@ export function isOver(state: RolloutState): boolean {
 class Live implements Heard {
   link = $state<Link>("connecting");
   session = $state.raw<Session | undefined>(undefined);
+  /** A session was there and ended by itself: not by the person's own word. */
+  ended = $state(false);
   /** By id; newest first. */
   rollouts = $state.raw<RolloutView[]>([]);
   andon = $state.raw<Andon | undefined>(undefined);
@@ -46,7 +48,9 @@ class Live implements Heard {
   private watching = new AbortController();
   private byId = new Map<bigint, RolloutView>();
   private drawing = false;
-  private running = false;
+  private drawnAtMs = -Infinity;
+  /** The run that listens and asks now; one that was ended by a sign-out wakes up to see that it is over. */
+  private running: object | undefined;
 
   async start(): Promise<void> {
     this.clients = await connect(this);
@@ -66,10 +70,12 @@ class Live implements Heard {
       return;
     }
     this.link = "connecting";
+    this.ended = false;
     if (this.running) return;
-    this.running = true;
-    void this.listen();
-    void this.ask();
+    const run = {};
+    this.running = run;
+    void this.listen(run);
+    void this.ask(run);
   }
 
   answered(serverUnixMs: number | undefined): void {
@@ -78,7 +84,9 @@ class Live implements Heard {
     if (serverUnixMs !== undefined) this.offsetMs = serverUnixMs + 500 - Date.now();
   }
 
-  signedOut(): void {
+  /** The session is over; `asked`: because the person said so. */
+  signedOut(asked = false): void {
+    this.ended = !asked && (this.ended || this.session !== undefined);
     this.link = "signed-out";
     this.session = undefined;
   }
@@ -92,10 +100,14 @@ class Live implements Heard {
     return this.rollouts.find((r) => r.id === id);
   }
 
-  private async listen(): Promise<void> {
+  private async listen(run: object): Promise<void> {
     let tries = 0;
-    while (this.running) {
+    while (this.running === run) {
       try {
+        // Nobody answered when the page was opened.
+        this.session ??= await current();
+        if (this.session === undefined) this.signedOut();
+        if (this.stopped()) return;
         for await (const event of this.clients.watch.watch({}, { timeoutMs: 0, signal: this.watching.signal })) {
           tries = 0;
           this.link = "live";
@@ -114,7 +126,7 @@ class Live implements Heard {
 
   private stopped(): boolean {
     if (this.link !== "signed-out") return false;
-    this.running = false;
+    this.running = undefined;
     return true;
   }
 
@@ -133,6 +145,7 @@ class Live implements Heard {
         ].slice(0, NOTICES_MAX);
         break;
       case "caughtUp":
+        this.draw();
         // Drawn before it is said: else the page would claim for a moment that there is nothing.
         void this.list().finally(() => {
           this.draw();
@@ -142,7 +155,7 @@ class Live implements Heard {
     }
   }
 
-  /** Takes views over, and draws them soon. */
+  /** Takes views over, and draws them: at once where nothing was drawn just now. */
   put(views: RolloutView[]): void {
     for (const view of views) this.byId.set(view.id, view);
     if (this.drawing) return;
@@ -150,18 +163,19 @@ class Live implements Heard {
     setTimeout(() => {
       this.drawing = false;
       this.draw();
-    }, DRAW_EVERY_MS);
+    }, Math.max(0, this.drawnAtMs + DRAW_EVERY_MS - performance.now()));
   }
 
   private draw(): void {
+    this.drawnAtMs = performance.now();
     const newest = (a: RolloutView, b: RolloutView) =>
       a.startedUnixMs === b.startedUnixMs ? (a.id < b.id ? 1 : -1) : a.startedUnixMs < b.startedUnixMs ? 1 : -1;
     this.rollouts = [...this.byId.values()].sort(newest);
   }
 
-  private async ask(): Promise<void> {
+  private async ask(run: object): Promise<void> {
     let unheard = 0;
-    for (let round = 0; this.running; round += 1) {
+    for (let round = 0; this.running === run; round += 1) {
       try {
         this.status = await this.clients.fleet.status({}, { timeoutMs: ASK_TIMEOUT_MS });
         unheard = 0;

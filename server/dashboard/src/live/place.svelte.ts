@@ -44,7 +44,7 @@ function keepMock(address: string): string {
   if (import.meta.env.MODE !== "mock") return address;
   const url = new URL(address, location.origin);
   const now = new URLSearchParams(location.search);
-  for (const key of ["scene", "hosts", "role"]) {
+  for (const key of ["scene", "hosts", "role", "door"]) {
     const value = now.get(key);
     if (value !== null && !url.searchParams.has(key)) url.searchParams.set(key, value);
   }

@@ -28,6 +28,7 @@ import { OverviewService } from "../gen/ringward/v1/overview_pb";
 import { ApprovalService, OrderService, PeopleService, Role } from "../gen/ringward/v1/people_pb";
 import { RolloutState, SignalKind, WaitKind, WaitWhySchema } from "../gen/ringward/v1/types_pb";
 import { hex, same } from "../model/ids";
+import { isOpen } from "./door";
 import { NEW, OLD, detailed, digest, feed, hostname, idOf, indexOf, mix } from "./fleet";
 import { Orders } from "./orders";
 import { advance, deadOf, disaster, halting, quiet, ringSizes, type Scene } from "./rollouts";
@@ -186,7 +187,10 @@ export function mockTransport(search: URLSearchParams, interceptors: Interceptor
   return createRouterTransport(
     ({ service }) => {
       service(FleetService, {
-        status: () => ({ version: "0.1.0", hosts: BigInt(world.hosts), connected: BigInt(Math.max(0, world.hosts - trouble.dead.size)), epoch: 1n, fleetClockMs: 1n }),
+        status: () => {
+          if (!isOpen()) throw new ConnectError("the session is over: sign in again", Code.Unauthenticated);
+          return { version: "0.1.0", hosts: BigInt(world.hosts), connected: BigInt(Math.max(0, world.hosts - trouble.dead.size)), epoch: 1n, fleetClockMs: 1n };
+        },
         getHost: ({ host: id }) => {
           const i = indexOf(id);
           if (i < 0 || i >= world.hosts) throw new ConnectError("this host does not exist; list them with `ringwardctl hosts list`", Code.NotFound);

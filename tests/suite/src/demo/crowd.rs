@@ -14,7 +14,33 @@ use std::path::Path;
 /// Records in one commit.
 const PART: u64 = 1_000;
 const LEASE: &str = "crowd";
+/// Rings of the hosts that have a session come first: the crowd is known by a label of its own, waits
+/// in the last ring, and makes the rollout as large as the fleet.
+const RINGS: &str = r#"
+[[ring]]
+name = "canary"
+selector = "!criticality"
+percent = 2
+
+[[ring]]
+name = "early"
+selector = "!criticality"
+percent = 20
+
+[[ring]]
+name = "broad"
+selector = "!criticality"
+
+[[ring]]
+name = "crowd"
+"#;
 const SITES: &[&str] = &["ber", "lis", "osl", "sin", "yyz"];
+
+/// The demo's policy with rings for a crowd.
+pub(super) fn policy() -> String {
+    let pace = super::POLICY.split("[[ring]]").next().unwrap_or_default();
+    format!("{pace}{RINGS}")
+}
 
 /// Writes `hosts` hosts into the store of a server that does not run.
 ///

@@ -2,7 +2,7 @@
 
 use super::chaos::Chaos;
 use super::story::Story;
-use super::{POLICY, REAL, SIMULATED};
+use super::{POLICY, REAL, SIMULATED, SIMULATED_IN_CROWD};
 use crate::process::{Programs, Running, outlasting_a_full_disk, output, wait_for};
 use crate::slots;
 use anyhow::{Context as _, Result, bail};
@@ -83,7 +83,11 @@ impl Demo {
         let data = dir.join("server");
         std::fs::create_dir_all(dir)?;
         let policy = dir.join("rings.toml");
-        std::fs::write(&policy, POLICY)?;
+        let (rings, simulated) = match crowd {
+            0 => (POLICY.to_owned(), SIMULATED),
+            _ => (super::crowd::policy(), SIMULATED_IN_CROWD),
+        };
+        std::fs::write(&policy, rings)?;
         let ctl = programs.path("ringwardctl");
         let keys = dir.join("release-keys");
         output(&ctl, args(["keys", "init", "--dir"], &keys)).await?;
@@ -119,7 +123,7 @@ impl Demo {
                     "tokens",
                     "create",
                     "--uses",
-                    &(SIMULATED + REAL).to_string(),
+                    &(simulated + REAL).to_string(),
                     "-o",
                     "json",
                 ],
@@ -135,7 +139,7 @@ impl Demo {
         let mut demo = Self {
             package: "endpoint-shield".parse()?,
             first_window: 0,
-            fleet: simulate(&dir.join("hosts"), &token).await?,
+            fleet: simulate(&dir.join("hosts"), &token, simulated).await?,
             programs,
             dir: dir.to_owned(),
             context,
@@ -152,10 +156,10 @@ impl Demo {
         for index in 0..REAL {
             demo.start_agent(index, &token).await?;
         }
-        let hosts = (SIMULATED + REAL) as u64;
+        let hosts = (simulated + REAL) as u64;
         wait_for(
             "every host connected",
-            Duration::from_secs(60),
+            Duration::from_secs(120),
             async || Ok((demo.connected().await? == hosts).then_some(())),
         )
         .await?;
@@ -535,12 +539,12 @@ fn sim_name(index: usize) -> String {
     format!("sim-{index:03}")
 }
 
-async fn simulate(base: &Path, token: &str) -> Result<Fleet> {
-    let scripts: Vec<Script> = (0..SIMULATED)
+async fn simulate(base: &Path, token: &str, hosts: usize) -> Result<Fleet> {
+    let scripts: Vec<Script> = (0..hosts)
         .map(|index| script(sim_name(index), index))
         .collect();
     fleet::enroll(base, token, &scripts).await?;
-    Ok(Fleet::start(base, SIMULATED)?)
+    Ok(Fleet::start(base, hosts)?)
 }
 
 pub(super) async fn reach(context: &Path) -> Result<Client> {

@@ -22,6 +22,8 @@ use story::Story;
 
 /// Simulated hosts beside the real agent processes.
 const SIMULATED: usize = 200;
+/// The same among a crowd: with fewer a rollout has little to tell, for its hosts move in step.
+const SIMULATED_IN_CROWD: usize = 1_000;
 /// Real agent processes.
 const REAL: usize = 3;
 /// The ring policy of the demo: seconds where a real fleet has minutes and hours.

@@ -169,6 +169,11 @@ impl Isolation {
     }
 }
 
+/// By what a machine is isolated.
+pub(super) async fn means(program: Option<&Path>) -> Result<&'static str, IsolationError> {
+    Nft::find(program).await.map(|_| "nftables")
+}
+
 /// Makes the table, and learns how nft lists it. Somebody may change it between the two: believed is
 /// what two transactions in a row come to.
 async fn make(nft: &Nft, text: &str) -> Result<Option<String>, String> {
