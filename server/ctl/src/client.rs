@@ -259,6 +259,7 @@ impl Client {
             }
             Action::Order(_)
             | Action::CancelOrder(_)
+            | Action::Endorse(..)
             | Action::Approve(..)
             | Action::Deny(_)
             | Action::Grant(..) => return self.people_command(act, action).await,
