@@ -3,6 +3,7 @@
 mod audit;
 mod incidents;
 mod tokens;
+mod webhooks;
 
 pub use incidents::SuspectsNow;
 pub use tokens::CreatedToken;

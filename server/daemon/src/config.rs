@@ -3,6 +3,7 @@
 use crate::data_dir::{DataDir, read_bounded};
 use crate::error::ServerError;
 use crate::retention::Kept;
+use crate::webhooks::WebhookFile;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -35,6 +36,9 @@ pub struct ConfigFile {
     /// Bounds on what clients get.
     #[serde(default)]
     pub limits: LimitsFile,
+    /// Who is told of halts, holds, incidents and the like.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub webhook: Vec<WebhookFile>,
 }
 
 /// How long things are kept. The audit log is kept for good.
@@ -227,6 +231,8 @@ pub struct Config {
     pub signals: Kept,
     /// Bounds.
     pub limits: Limits,
+    /// Who is told of halts, holds, incidents and the like.
+    pub webhooks: Vec<WebhookFile>,
 }
 
 /// Validated bounds: every number above zero.
@@ -353,6 +359,7 @@ impl Config {
                 most: file.retention.signals_max,
             },
             limits: file.limits.try_into()?,
+            webhooks: file.webhook,
         })
     }
 }

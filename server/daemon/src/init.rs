@@ -129,6 +129,7 @@ pub fn init(options: &InitOptions) -> Result<Initialised, ServerError> {
         certificates,
         retention: RetentionFile::default(),
         limits: LimitsFile::default(),
+        webhook: Vec::new(),
     };
     // Last: a directory with settings is a complete one.
     write_whole(&data.config(), config_text(&file)?.as_bytes(), 0o644)?;

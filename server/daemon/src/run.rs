@@ -4,7 +4,7 @@ use crate::accounts::Accounts;
 use crate::actor::{Actor, Handle, Health, Notes, Series, Start};
 use crate::api::{
     AgentApi, ApprovalApi, AuditApi, Door, FleetApi, IdentityApi, OrderApi, OverviewApi, PeopleApi,
-    PolicyApi, ReleaseApi, RolloutApi, Shared, SuspectApi, TrustApi, WatchApi,
+    PolicyApi, ReleaseApi, RolloutApi, Shared, SuspectApi, TrustApi, WatchApi, WebhookApi,
 };
 use crate::artefacts::Artefacts;
 use crate::audit::AuditLog;
@@ -22,6 +22,7 @@ use crate::retention::Retention;
 use crate::storage::{self, CLOCK, LEASE, LEASE_TTL_MS, META};
 use crate::tokens::Tokens;
 use crate::web;
+use crate::webhooks::{Target, Webhooks};
 use ringward_domain::Timestamp;
 use ringward_server_core::control::Control;
 use ringward_server_core::policy::Policy;
@@ -40,6 +41,7 @@ use ringward_wire::pb::rollout_service_server::RolloutServiceServer;
 use ringward_wire::pb::suspect_service_server::SuspectServiceServer;
 use ringward_wire::pb::trust_service_server::TrustServiceServer;
 use ringward_wire::pb::watch_service_server::WatchServiceServer;
+use ringward_wire::pb::webhook_service_server::WebhookServiceServer;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -135,7 +137,14 @@ pub async fn start_on(config: Config, store: Arc<AnyStore>) -> Result<Running, S
     let actor_stop = actor.stop_token();
     let agents_tls = agent_tls(&pki, &server_names(&config.agents.address)?)?;
     let admins_tls = admin_tls(&pki, &server_names(&config.admins.address)?)?;
+    let webhooks = Target::load(&config.webhooks, &config.data)?;
+    let webhooks = Webhooks::restore(webhooks, Arc::clone(&store), fence.clone()).await;
+    let webhooks = Arc::new(webhooks.map_err(|source| ServerError::Store {
+        doing: "reading what webhooks wait for",
+        source,
+    })?);
     let shared = Arc::new(Shared {
+        webhooks: Arc::clone(&webhooks),
         handle: handle.clone(),
         accounts: Arc::new(Accounts::new(Arc::clone(&store), fence.clone())),
         tokens: Tokens::new(Arc::clone(&store), fence.clone()),
@@ -167,7 +176,9 @@ pub async fn start_on(config: Config, store: Arc<AnyStore>) -> Result<Running, S
     };
     if let Some((tcp, address)) = dashboard {
         let data = config.data.clone();
-        let dashboard = web::Dashboard::new(tcp, address, admins.clone(), data, stop.child_token());
+        let accounts = Arc::clone(&shared.accounts);
+        let ways = web::Ways { data, accounts };
+        let dashboard = web::Dashboard::new(tcp, address, admins.clone(), ways, stop.child_token());
         tasks.spawn(dashboard.run(tasks.clone()));
     }
     let backups = backup::listen(
@@ -178,6 +189,7 @@ pub async fn start_on(config: Config, store: Arc<AnyStore>) -> Result<Running, S
         stop.child_token(),
     )?;
     tasks.spawn(backups);
+    tasks.spawn(webhooks.run(handle.clone(), stop.child_token()));
     let retention = Retention {
         store: Arc::clone(&shared.store),
         fence,
@@ -395,6 +407,10 @@ fn services(shared: &Arc<Shared>, handle: &Handle) -> (Serve, Serve) {
         )
         .add_service(
             ApprovalServiceServer::new(ApprovalApi(Arc::clone(shared)))
+                .max_decoding_message_size(admin_bytes),
+        )
+        .add_service(
+            WebhookServiceServer::new(WebhookApi(Arc::clone(shared)))
                 .max_decoding_message_size(admin_bytes),
         )
         .add_service(

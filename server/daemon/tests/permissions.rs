@@ -25,7 +25,8 @@ const ROLES: [(&str, pb::Role); 5] = [
 ];
 
 /// A token is never the second person, and makes no other tokens.
-const NEVER_BY_TOKEN: [&str; 3] = [
+const NEVER_BY_TOKEN: [&str; 4] = [
+    "OrderService/Endorse",
     "ApprovalService/Approve",
     "ApprovalService/Deny",
     "PeopleService/CreateApiToken",

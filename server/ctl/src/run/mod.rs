@@ -8,6 +8,7 @@ mod labels;
 mod orders;
 mod releases;
 mod rollouts;
+mod webhooks;
 
 use crate::args::{Cli, Common, ContextVerb, Noun, Order, Rings};
 use crate::client::{Client, act};
@@ -42,6 +43,7 @@ pub async fn run(cli: Cli) -> Result<(), Error> {
         Noun::Rollouts(verb) => rollouts::run(&session, verb).await,
         Noun::Audit(verb) => audit::run(&session, verb).await,
         Noun::Incidents(verb) => incidents::run(&session, verb).await,
+        Noun::Webhooks(verb) => webhooks::run(&session, verb).await,
         Noun::Suspects { limit } => incidents::suspects(&session, limit).await,
         Noun::Quarantine(verb) => orders::quarantine(&session, verb).await,
         Noun::Release(to) => orders::release(&session, to).await,

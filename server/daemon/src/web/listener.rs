@@ -4,6 +4,7 @@
 use super::login;
 use super::session::{SESSION_LIFE_MS, Session, Sessions};
 use super::{assets, header_text, is_cross_origin, json, refuse_cross_origin, text};
+use crate::accounts::{AccountError, Accounts};
 use crate::clock::unix_ms;
 use crate::data_dir::DataDir;
 use crate::error::ServerError;
@@ -40,16 +41,32 @@ const GOODBYE: Duration = Duration::from_secs(2);
 /// would sign each other's people out.
 const COOKIE: &str = "ringward_";
 
+/// What a browser sends to sign in.
+#[derive(serde::Deserialize)]
+#[serde(untagged, deny_unknown_fields)]
+enum Login {
+    Word { token: String },
+    Password { name: String, password: String },
+}
+
 /// The plain dashboard listener.
 pub struct Dashboard {
     tcp: TcpListener,
     shared: Arc<Shared>,
 }
 
+/// The ways in: a one-time word from the data directory, or a name with its password.
+pub struct Ways {
+    /// Words wait there.
+    pub data: DataDir,
+    /// Passwords are known here.
+    pub accounts: Arc<Accounts>,
+}
+
 struct Shared {
     serve: Serve,
     sessions: Sessions,
-    data: DataDir,
+    ways: Ways,
     port: u16,
     connections: Arc<Semaphore>,
     stop: CancellationToken,
@@ -76,7 +93,7 @@ impl Dashboard {
         tcp: TcpListener,
         address: SocketAddr,
         serve: Serve,
-        data: DataDir,
+        ways: Ways,
         stop: CancellationToken,
     ) -> Self {
         Self {
@@ -84,7 +101,7 @@ impl Dashboard {
             shared: Arc::new(Shared {
                 serve,
                 sessions: Sessions::new(stop.child_token()),
-                data,
+                ways,
                 port: address.port(),
                 connections: Arc::new(Semaphore::new(CONNECTIONS)),
                 stop,
@@ -204,30 +221,60 @@ impl Shared {
         else {
             return text(StatusCode::BAD_REQUEST, "the login cannot be read\n");
         };
-        let word = serde_json::from_slice::<serde_json::Value>(&body)
-            .ok()
-            .and_then(|value| Some(value.get("token")?.as_str()?.to_owned()));
-        let data = self.data.clone();
-        let admin = match word {
-            None => None,
-            Some(word) => tokio::task::spawn_blocking(move || login::take(&data, &word, unix_ms()))
-                .await
-                .ok()
-                .flatten(),
+        let said = serde_json::from_slice::<Login>(&body);
+        let admin = match said {
+            Ok(Login::Word { token }) => self.by_word(token).await,
+            Ok(Login::Password { name, password }) => self.by_password(name, password).await,
+            Err(_) => Err(text(
+                StatusCode::BAD_REQUEST,
+                "a login is {\"token\": …} or {\"name\": …, \"password\": …}\n",
+            )),
         };
-        let Some(admin) = admin else {
-            tracing::warn!("a login with a word that is not good was refused");
-            return text(
-                StatusCode::FORBIDDEN,
-                "This word is not good: used, older than two minutes, or mistyped. Ask for another \
-                 with `ringward-server login`.\n",
-            );
+        let admin = match admin {
+            Ok(admin) => admin,
+            Err(refused) => return refused,
         };
         tracing::info!(actor = admin, "signed in to the dashboard");
         let secret = self.sessions.open(admin.clone(), unix_ms());
         let mut response = json(StatusCode::OK, &serde_json::json!({ "actor": admin }));
         self.set_cookie(&mut response, &secret, SESSION_LIFE_MS / 1_000);
         response
+    }
+
+    async fn by_word(&self, word: String) -> Result<String, Response<Body>> {
+        let data = self.ways.data.clone();
+        let taken = tokio::task::spawn_blocking(move || login::take(&data, &word, unix_ms()));
+        taken.await.ok().flatten().ok_or_else(|| {
+            tracing::warn!("a login with a word that is not good was refused");
+            text(
+                StatusCode::FORBIDDEN,
+                "This word is not good: used, older than two minutes, or mistyped. Ask for another \
+                 with `ringward-server login`.\n",
+            )
+        })
+    }
+
+    /// Wrong names, wrong passwords and names without one are answered alike.
+    async fn by_password(&self, name: String, password: String) -> Result<String, Response<Body>> {
+        match self.ways.accounts.sign_in(&name, password).await {
+            Ok(()) => Ok(name),
+            Err(AccountError::TooMany) => {
+                tracing::warn!("too many logins with a password: refused unread");
+                let words = "Too many were tried: wait a quarter of an hour, or use a word of \
+                    `ringward-server login`.\n";
+                Err(text(StatusCode::TOO_MANY_REQUESTS, words))
+            }
+            Err(AccountError::Store(error)) => {
+                tracing::error!(%error, "passwords cannot be read");
+                let words = "Passwords cannot be read at this moment: try again.\n";
+                Err(text(StatusCode::SERVICE_UNAVAILABLE, words))
+            }
+            Err(_) => {
+                tracing::warn!("a login with a wrong name or password was refused");
+                let words = "Name or password is wrong.\n";
+                Err(text(StatusCode::FORBIDDEN, words))
+            }
+        }
     }
 
     fn logout(&self, request: &Request<Incoming>) -> Response<Body> {

@@ -6,7 +6,7 @@ mod listener;
 mod login;
 mod session;
 
-pub use listener::{Dashboard, bind};
+pub use listener::{Dashboard, Ways, bind};
 pub use login::{LoginWord, new_login_word};
 
 use crate::listener::{Identity, Peer};
