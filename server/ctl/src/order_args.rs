@@ -206,6 +206,9 @@ pub enum People {
         /// Life of the token
         #[arg(long = "for", value_name = "TIME", value_parser = duration, default_value = "30d")]
         life: Millis,
+        /// Write a context file with it, for `--context`, instead of printing it
+        #[arg(long, value_name = "FILE")]
+        write: Option<PathBuf>,
         /// Options of every order.
         #[command(flatten)]
         order: Order,

@@ -20,7 +20,7 @@ pub struct ConfigFile {
     /// The agents' listener.
     pub agents: ListenerFile,
     /// The admins' listener.
-    pub admins: ListenerFile,
+    pub admins: AdminListenerFile,
     /// The dashboard's plain listener; absent: browsers need a certificate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dashboard: Option<DashboardFile>,
@@ -68,6 +68,19 @@ pub struct ListenerFile {
     pub listen: SocketAddr,
     /// Address that clients are told, `HOST:PORT`.
     pub address: String,
+}
+
+/// The admins' listener.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AdminListenerFile {
+    /// As [`ListenerFile::listen`].
+    pub listen: SocketAddr,
+    /// As [`ListenerFile::address`].
+    pub address: String,
+    /// Whether nobody gets in without a certificate: API tokens and passwords alone do not do then.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub certificate_only: bool,
 }
 
 /// The dashboard for browsers without a certificate.
@@ -220,7 +233,7 @@ pub struct Config {
     /// The agents' listener.
     pub agents: ListenerFile,
     /// The admins' listener.
-    pub admins: ListenerFile,
+    pub admins: AdminListenerFile,
     /// The dashboard's plain listener on loopback.
     pub dashboard: Option<SocketAddr>,
     /// Kind of store.
@@ -317,10 +330,11 @@ impl Config {
     /// # Errors
     /// Where a value makes no sense; the field is named.
     pub fn validate(data: DataDir, file: ConfigFile) -> Result<Self, ServerError> {
-        for (name, listener) in [("agents", &file.agents), ("admins", &file.admins)] {
-            split_address(&listener.address).map_err(|why| {
+        let (agents, admins) = (&file.agents.address, &file.admins.address);
+        for (name, address) in [("agents", agents), ("admins", admins)] {
+            split_address(address).map_err(|why| {
                 ServerError::refused(
-                    format!("server.toml: {name}.address {:?} {why}", listener.address),
+                    format!("server.toml: {name}.address {address:?} {why}"),
                     "write HOST:PORT as clients reach it",
                 )
             })?;

@@ -136,17 +136,33 @@ pub async fn start_on(config: Config, store: Arc<AnyStore>) -> Result<Running, S
     let (actor, handle, fence) = restore(&config, Arc::clone(&store), holder, &metrics).await?;
     let actor_stop = actor.stop_token();
     let agents_tls = agent_tls(&pki, &server_names(&config.agents.address)?)?;
-    let admins_tls = admin_tls(&pki, &server_names(&config.admins.address)?)?;
+    let admins_tls = admin_tls(
+        &pki,
+        &server_names(&config.admins.address)?,
+        config.admins.certificate_only,
+    )?;
     let webhooks = Target::load(&config.webhooks, &config.data)?;
-    let webhooks = Webhooks::restore(webhooks, Arc::clone(&store), fence.clone()).await;
+    let webhooks = Webhooks::restore(
+        webhooks,
+        Arc::clone(&store),
+        fence.clone(),
+        Arc::clone(&metrics),
+    )
+    .await;
     let webhooks = Arc::new(webhooks.map_err(|source| ServerError::Store {
         doing: "reading what webhooks wait for",
         source,
     })?);
+    let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
     let shared = Arc::new(Shared {
+        sessions: Arc::new(web::Sessions::new(stop.child_token())),
         webhooks: Arc::clone(&webhooks),
         handle: handle.clone(),
-        accounts: Arc::new(Accounts::new(Arc::clone(&store), fence.clone())),
+        accounts: Arc::new(Accounts::new(
+            Arc::clone(&store),
+            fence.clone(),
+            stop.child_token(),
+        )),
         tokens: Tokens::new(Arc::clone(&store), fence.clone()),
         root_key_hash: pki.root_key_hash()?,
         pki,
@@ -162,7 +178,11 @@ pub async fn start_on(config: Config, store: Arc<AnyStore>) -> Result<Running, S
         metrics: Arc::clone(&metrics),
     });
     let (agents, admins) = services(&shared, &handle);
-    let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+    let ways = Arc::new(web::Ways {
+        data: config.data.clone(),
+        accounts: Arc::clone(&shared.accounts),
+        sessions: Arc::clone(&shared.sessions),
+    });
     let listener = |which, tcp, tls, serve| {
         let listener = Listener::new(
             which,
@@ -175,10 +195,9 @@ pub async fn start_on(config: Config, store: Arc<AnyStore>) -> Result<Running, S
         tasks.spawn(listener.run(stop.clone(), tasks.clone()));
     };
     if let Some((tcp, address)) = dashboard {
-        let data = config.data.clone();
-        let accounts = Arc::clone(&shared.accounts);
-        let ways = web::Ways { data, accounts };
-        let dashboard = web::Dashboard::new(tcp, address, admins.clone(), ways, stop.child_token());
+        let sign_in = web::SignIn::plain(Arc::clone(&ways), address);
+        let dashboard =
+            web::Dashboard::new(tcp, address, admins.clone(), sign_in, stop.child_token());
         tasks.spawn(dashboard.run(tasks.clone()));
     }
     let backups = backup::listen(
@@ -198,6 +217,7 @@ pub async fn start_on(config: Config, store: Arc<AnyStore>) -> Result<Running, S
     };
     tasks.spawn(retention.run(handle.clone(), stop.child_token()));
     listener(Which::Agents, agents_tcp, agents_tls, agents);
+    let admins = admins.with_sign_in(web::SignIn::over_tls(ways, admins_at));
     listener(Which::Admins, admins_tcp, admins_tls, admins);
     write_addresses(&config, &addresses)?;
     tracing::info!(agents = %addresses.agents, admins = %addresses.admins, "serving");

@@ -2,7 +2,7 @@
 
 use super::Control;
 use crate::second::GLASS_DAY;
-use crate::webhooks::{Alert, HOLD_PATIENCE, Kind};
+use crate::webhooks::{Alert, Kind};
 use ringward_domain::Millis;
 use ringward_domain::order_spec::ApprovalState;
 use ringward_domain::report::RolloutState;
@@ -18,18 +18,15 @@ fn alert(kind: Kind, subject: impl ToString, title: String, next: String) -> Ale
         subject: subject.to_string(),
         title,
         next,
-        after: match kind {
-            Kind::Hold => HOLD_PATIENCE,
-            _ => Millis::ZERO,
-        },
     }
 }
 
 impl Control {
-    /// Every alert that stands.
+    /// Every alert that stands. `words` says which need them: finding those of a rollout walks over all
+    /// its hosts, so the others of that kind come without.
     #[must_use]
-    pub fn alerts(&self) -> Vec<Alert> {
-        let mut alerts = self.rollout_alerts();
+    pub fn alerts(&self, words: &dyn Fn(Kind, &str) -> bool) -> Vec<Alert> {
+        let mut alerts = self.rollout_alerts(words);
         if self.andon() {
             alerts.push(alert(
                 Kind::Andon,
@@ -62,7 +59,7 @@ impl Control {
         alerts
     }
 
-    fn rollout_alerts(&self) -> Vec<Alert> {
+    fn rollout_alerts(&self, words: &dyn Fn(Kind, &str) -> bool) -> Vec<Alert> {
         let mut alerts = Vec::new();
         for (id, state) in self.rollouts() {
             let kind = match state {
@@ -70,6 +67,10 @@ impl Control {
                 RolloutState::Held => Kind::Hold,
                 _ => continue,
             };
+            if !words(kind, &id.to_string()) {
+                alerts.push(alert(kind, id, String::new(), String::new()));
+                continue;
+            }
             let Some(view) = self.rollout_view(id) else {
                 continue;
             };

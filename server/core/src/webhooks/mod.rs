@@ -29,7 +29,7 @@ const PAUSES: [Millis; 8] = [
     Millis::hours(10),
 ];
 /// A hold may come and go by itself; one of this length is somebody's business.
-pub const HOLD_PATIENCE: Millis = Millis::mins(30);
+const HOLD_PATIENCE: Millis = Millis::mins(30);
 
 /// What an alert is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -79,6 +79,15 @@ impl Kind {
             Self::Test => "test",
         }
     }
+
+    /// Told only after it stood so long.
+    #[must_use]
+    pub const fn patience(self) -> Millis {
+        match self {
+            Self::Hold => HOLD_PATIENCE,
+            _ => Millis::ZERO,
+        }
+    }
 }
 
 impl fmt::Display for Kind {
@@ -98,14 +107,16 @@ pub struct Alert {
     pub title: String,
     /// What a person should do next.
     pub next: String,
-    /// Told only after it stood so long.
-    pub after: Millis,
 }
 
 impl Alert {
     fn key(&self) -> String {
-        format!("{}/{}", self.kind, self.subject)
+        key(self.kind, &self.subject)
     }
+}
+
+fn key(kind: Kind, subject: &str) -> String {
+    format!("{kind}/{subject}")
 }
 
 /// Where messages go, as far as it is decided here.
@@ -144,6 +155,12 @@ struct Standing {
     alert: Alert,
     since: Timestamp,
     told: bool,
+}
+
+impl Standing {
+    fn is_due(&self, now: Timestamp) -> bool {
+        !self.told && now.since(self.since) >= self.alert.kind.patience()
+    }
 }
 
 /// What stands, what waits, and what could not be delivered. Written down whole when it changed.
@@ -186,7 +203,7 @@ impl Desk {
                 told: false,
                 alert: alert.clone(),
             });
-            if !standing.told && at.now.since(standing.since) >= alert.after {
+            if standing.is_due(at.now) {
                 standing.told = true;
                 standing.alert = alert.clone();
                 self.tell(&alert, "fired", endpoints, at, random);
@@ -204,6 +221,23 @@ impl Desk {
             }
         }
         *self != before
+    }
+
+    /// Whether an alert that stands now is told now, and so needs its words: those of a rollout cost a
+    /// walk over its hosts, so they are not looked for each second.
+    #[must_use]
+    pub fn needs_words(&self, kind: Kind, subject: &str, now: Timestamp) -> bool {
+        match self.standing.get(&key(kind, subject)) {
+            Some(standing) => standing.is_due(now),
+            None => kind.patience() == Millis::ZERO,
+        }
+    }
+
+    /// How many alerts of a kind stand, and for long enough to be told.
+    #[must_use]
+    pub fn standing(&self, kind: Kind) -> usize {
+        let all = self.standing.values();
+        all.filter(|s| s.told && s.alert.kind == kind).count()
     }
 
     fn tell(
@@ -267,7 +301,6 @@ impl Desk {
             subject: endpoint.name.clone(),
             title: format!("{by} tries this webhook"),
             next: "nothing".to_owned(),
-            after: Millis::ZERO,
         };
         self.tell(&alert, "fired", std::slice::from_ref(endpoint), at, random);
         self.queue.last().map(|made| made.id.clone())

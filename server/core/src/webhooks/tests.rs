@@ -8,10 +8,6 @@ fn alert(kind: Kind, subject: &str) -> Alert {
         subject: subject.to_owned(),
         title: "it \u{1b}[31mhalted\nby itself".to_owned(),
         next: "look".to_owned(),
-        after: match kind {
-            Kind::Hold => HOLD_PATIENCE,
-            _ => Millis::ZERO,
-        },
     }
 }
 

@@ -1,15 +1,14 @@
 //! Typed calls for webhooks.
 
-use super::{ANSWER_BYTES_MAX, Client, answered, request, taken};
+use super::{ANSWER_BYTES_MAX, Client, Wire, answered, request, taken};
 use crate::error::Error;
 use ringward_domain::command::Outcome;
 use ringward_wire::command::Act;
 use ringward_wire::pb;
 use ringward_wire::pb::webhook_service_client::WebhookServiceClient;
-use tonic::transport::Channel;
 
 impl Client {
-    fn webhook_service(&self) -> WebhookServiceClient<Channel> {
+    fn webhook_service(&self) -> WebhookServiceClient<Wire> {
         WebhookServiceClient::new(self.channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX)
     }
 

@@ -322,14 +322,26 @@ pub(super) async fn people(session: &Session, verb: People) -> Result<(), Error>
             label,
             roles,
             life,
+            write,
             order,
         } => {
+            if let Some(file) = write.as_deref().filter(|file| file.exists()) {
+                let why = format!("{} is there already", file.display());
+                return Err(Error::usage(&why, "name another file"));
+            }
             let made = client.create_api_token(in_earnest(&order), label, roles, life);
             let (outcome, text) = made.await?;
-            match text {
-                None => session.ui.outcome(&outcome, order.dry_run),
+            match (text, write) {
+                (None, _) => session.ui.outcome(&outcome, order.dry_run),
+                (Some(text), Some(file)) => {
+                    let context = session.context()?.with_token(&text)?;
+                    files::create_private(&file, context.as_bytes())?;
+                    let words = format!("{}: in {}", outcome.summary, file.display());
+                    let json = serde_json::json!({ "context": file });
+                    session.ui.print(&json, || format!("{}\n", clean(&words)))
+                }
                 // The text alone goes to standard output, so that it can be piped.
-                Some(text) => {
+                (Some(text), None) => {
                     note(&clean(&outcome.summary));
                     let json = serde_json::json!({ "token": text });
                     session.ui.print(&json, || format!("{text}\n"))

@@ -60,6 +60,8 @@ pub struct Shared {
     pub webhooks: Arc<crate::webhooks::Webhooks>,
     /// The way to the decisions.
     pub handle: Handle,
+    /// Browsers that are signed in.
+    pub sessions: Arc<crate::web::Sessions>,
     /// Passwords and API tokens.
     pub accounts: Arc<Accounts>,
     /// Enrolment tokens.

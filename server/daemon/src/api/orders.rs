@@ -41,19 +41,19 @@ impl OrderService for OrderApi {
         let admin = admin(&request)?;
         let request = request.into_inner();
         let caller = admin.caller(breaks_glass(request.act.as_ref()));
-        let command = people::place(request, &admin.name);
+        let command = people::place(request, &admin.signature());
         carry_out(&self.0.handle, caller, command).await
     }
 
     async fn cancel(&self, request: Request<pb::OrderCommand>) -> Answer<pb::Outcome> {
         let admin = admin(&request)?;
-        let command = people::cancel(request.into_inner(), &admin.name);
+        let command = people::cancel(request.into_inner(), &admin.signature());
         carry_out(&self.0.handle, admin.caller(false), command).await
     }
 
     async fn endorse(&self, request: Request<pb::EndorseRequest>) -> Answer<pb::Outcome> {
         let admin = admin(&request)?;
-        let (command, key) = people::endorse(request.into_inner(), &admin.name)?;
+        let (command, key) = people::endorse(request.into_inner(), &admin.signature())?;
         if let Action::Endorse(id, signature) = &command.action {
             let id = *id;
             let said = self.0.handle.ask(move |seen| {
@@ -164,13 +164,13 @@ impl ApprovalService for ApprovalApi {
 
     async fn approve(&self, request: Request<pb::ApproveRequest>) -> Answer<pb::Outcome> {
         let admin = admin(&request)?;
-        let command = people::approve(request.into_inner(), &admin.name);
+        let command = people::approve(request.into_inner(), &admin.signature());
         carry_out(&self.0.handle, admin.caller(false), command).await
     }
 
     async fn deny(&self, request: Request<pb::ApprovalCommand>) -> Answer<pb::Outcome> {
         let admin = admin(&request)?;
-        let command = people::deny(request.into_inner(), &admin.name);
+        let command = people::deny(request.into_inner(), &admin.signature());
         carry_out(&self.0.handle, admin.caller(false), command).await
     }
 }

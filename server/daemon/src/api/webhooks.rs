@@ -1,6 +1,8 @@
 //! Webhooks for people.
 
 use super::{Shared, admin, not_found, plain_outcome};
+use crate::pki::AdminIdentity;
+use ringward_server_core::event::AuditEntry;
 use ringward_wire::command::Act;
 use ringward_wire::pb;
 use ringward_wire::pb::webhook_service_server::WebhookService;
@@ -15,6 +17,24 @@ type Answer<T> = Result<Response<T>, Status>;
 
 fn done(words: String) -> Response<pb::Outcome> {
     Response::new(plain_outcome(words).into())
+}
+
+impl WebhookApi {
+    async fn note(
+        &self,
+        admin: &AdminIdentity,
+        action: &str,
+        what: &str,
+        act: &Act,
+    ) -> Result<(), Status> {
+        let noted = self.0.accounts.note(AuditEntry {
+            actor: admin.signature(),
+            action: action.to_owned(),
+            object: what.to_owned(),
+            reason: act.reason.clone(),
+        });
+        noted.await.map_err(super::people::account_failed)
+    }
 }
 
 #[tonic::async_trait]
@@ -54,14 +74,10 @@ impl WebhookService for WebhookApi {
             };
         }
         let now = self.0.handle.ask(|seen| seen.now).await?;
-        let id = self.0.webhooks.test(&request.name, &admin.name, now);
+        let id = self.0.webhooks.test(&request.name, &admin.signature(), now);
         let id = id.ok_or_else(unknown)?;
-        tracing::info!(
-            actor = admin.name,
-            webhook = request.name,
-            id,
-            "a webhook is tried"
-        );
+        self.note(&admin, "webhook test", &request.name, &act)
+            .await?;
         Ok(done(format!("{id} is on its way to {}", request.name)))
     }
 
@@ -101,7 +117,8 @@ impl WebhookService for WebhookApi {
             let next = "list them with `ringwardctl webhooks dead`";
             return Err(not_found("dead letter", request.id, next));
         }
-        tracing::info!(actor = admin.name, count, "dead letters go again");
+        let what = one.unwrap_or("all dead letters");
+        self.note(&admin, "webhook replay", what, &act).await?;
         Ok(done(format!("{count} messages go again")))
     }
 }

@@ -7,12 +7,13 @@ mod target;
 pub use send::{Failed, signature};
 pub use target::{Target, WebhookFile};
 
-use crate::actor::Handle;
+use crate::actor::{Gone, Handle, Seen};
 use crate::clock::unix_ms;
+use crate::metrics::Metrics;
 use crate::pki::random;
 use crate::storage::{META, batch, to_json};
 use ringward_domain::Timestamp;
-use ringward_server_core::webhooks::{Delivery, Desk, Endpoint, Moment};
+use ringward_server_core::webhooks::{Alert, Delivery, Desk, Endpoint, Kind, Moment};
 use ringward_store::{AnyStore, Committed, Fence, Key, Store, StoreError};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -36,6 +37,7 @@ pub struct Webhooks {
     wake: Notify,
     store: Arc<AnyStore>,
     fence: Fence,
+    metrics: Arc<Metrics>,
 }
 
 /// How one webhook does.
@@ -73,6 +75,7 @@ impl Webhooks {
         targets: Vec<Target>,
         store: Arc<AnyStore>,
         fence: Fence,
+        metrics: Arc<Metrics>,
     ) -> Result<Self, StoreError> {
         let kept = store.get(&key()).await?;
         let mut desk: Desk = kept
@@ -89,18 +92,15 @@ impl Webhooks {
             wake: Notify::new(),
             store,
             fence,
+            metrics,
         })
     }
 
     /// Works until `stop`.
     pub async fn run(self: Arc<Self>, handle: Handle, stop: CancellationToken) {
-        if self.targets.is_empty() {
-            return;
-        }
         let mut written = self.desk().clone();
         loop {
-            let Ok((alerts, now)) = handle.ask(|seen| (seen.control.alerts(), seen.now)).await
-            else {
+            let Ok((alerts, now)) = self.look(&handle).await else {
                 return;
             };
             let at = Moment {
@@ -108,6 +108,7 @@ impl Webhooks {
                 unix_ms: unix_ms(),
             };
             self.desk().observe(alerts, &self.endpoints, at, &mut dice);
+            self.count();
             self.write(&mut written).await;
             self.send_due(now);
             tokio::select! {
@@ -119,10 +120,28 @@ impl Webhooks {
         self.write(&mut written).await;
     }
 
-    /// Writes what changed. A store that fails must not keep people from hearing of it.
+    async fn look(self: &Arc<Self>, handle: &Handle) -> Result<(Vec<Alert>, Timestamp), Gone> {
+        let webhooks = Arc::clone(self);
+        let look = move |seen: &Seen<'_>| {
+            let now = seen.now;
+            let words = |kind, subject: &str| webhooks.desk().needs_words(kind, subject, now);
+            (seen.control.alerts(&words), now)
+        };
+        handle.ask(look).await
+    }
+
+    fn count(&self) {
+        let desk = self.desk();
+        for (kind, gauge) in Kind::ALL.into_iter().zip(&self.metrics.alerts) {
+            gauge.set(desk.standing(kind) as u64);
+        }
+    }
+
+    /// Writes what changed. A store that fails must not keep people from hearing of it. Where nobody
+    /// is told there is nothing to remember: who is named later hears of all that stands then.
     async fn write(&self, written: &mut Desk) {
         let now = self.desk().clone();
-        if now == *written {
+        if now == *written || self.targets.is_empty() {
             return;
         }
         let mut write = batch(&self.fence);

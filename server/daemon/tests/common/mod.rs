@@ -13,7 +13,7 @@ use ringward_domain::{
     AgentStart, BootId, Epoch, Generation, HostId, KeyId, Millis, ReleaseDigest, RequestId, Sha256,
     SignalSeq,
 };
-use ringward_server::config::Engine;
+use ringward_server::config::{Engine, LimitsFile};
 use ringward_server::webhooks::WebhookFile;
 use ringward_server::{Config, InitOptions, Running, init, start, trust_root};
 use ringward_wire::command::Act;
@@ -123,6 +123,21 @@ impl Server {
         .await
     }
 
+    /// Where nobody gets in without a certificate.
+    pub async fn start_certificate_only(engine: Engine) -> Self {
+        Self::set_up(engine, &[], |config| config.admins.certificate_only = true).await
+    }
+
+    /// With other bounds on what clients get.
+    pub async fn start_limited(engine: Engine, change: impl FnOnce(&mut LimitsFile)) -> Self {
+        Self::set_up(engine, &[], |config| {
+            let mut limits = LimitsFile::default();
+            change(&mut limits);
+            config.limits = limits.try_into().unwrap();
+        })
+        .await
+    }
+
     /// With its plain dashboard listener on loopback.
     pub async fn start_with_dashboard(engine: Engine) -> Self {
         let listen = Some("127.0.0.1:0".parse().unwrap());
@@ -216,6 +231,12 @@ impl Server {
             self.context.key.as_bytes(),
         )
         .unwrap()
+    }
+
+    /// The admins' listener as somebody without a certificate reaches it.
+    pub async fn anonymous(&self) -> Result<Channel, client::ConnectError> {
+        let config = tls::anonymous_config_from_pem(self.context.ca.as_bytes()).unwrap();
+        client::channel(&self.admins(), Arc::new(config)).await
     }
 
     pub async fn admin(&self) -> Channel {
@@ -450,8 +471,17 @@ pub async fn grpc_web(server: &Server, path: &str) -> String {
 }
 
 async fn http1(server: &Server, request: &[u8]) -> String {
+    over_tls(server, server.admin_tls(), request).await
+}
+
+/// The same without a certificate.
+pub async fn anonymous_http1(server: &Server, request: &[u8]) -> String {
+    let config = tls::anonymous_config_from_pem(server.context.ca.as_bytes()).unwrap();
+    over_tls(server, config, request).await
+}
+
+async fn over_tls(server: &Server, mut config: rustls::ClientConfig, request: &[u8]) -> String {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    let mut config = server.admin_tls();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     let tcp = tokio::net::TcpStream::connect(server.admins())
         .await
