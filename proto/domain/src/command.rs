@@ -2,6 +2,7 @@
 
 use crate::host::Labels;
 use crate::ids::{ApprovalId, HostId, OrderId, ReleaseDigest, RequestId, RolloutId, Sha256};
+use crate::manifest::Signature;
 use crate::order_spec::OrderSpec;
 use crate::people::Grant;
 use crate::version::{PackageName, Version};
@@ -75,6 +76,8 @@ pub enum Action {
     Order(Box<OrderSpec>),
     /// End an order: what is not done yet is not done.
     CancelOrder(OrderId),
+    /// Carry a person's signature with an order, for hosts that ask for it; checked at the edge.
+    Endorse(OrderId, Signature),
     /// Say yes, as the second person, to exactly this.
     Approve(ApprovalId, Sha256),
     /// Say no.

@@ -1,8 +1,8 @@
 //! Orders as people give them, and how they stand, host by host.
 
-use crate::ids::{ApprovalId, HostId, OrderId, ReleaseDigest, RingName, Sha256};
+use crate::ids::{ApprovalId, HostId, KeyId, OrderId, ReleaseDigest, RingName, Sha256};
 use crate::net::Allowed;
-use crate::order::{OrderFailure, OrderRefusal, Origin, UndoneWhy};
+use crate::order::{Endorsed, Once, OrderFailure, OrderRefusal, Origin, UndoneWhy, statement};
 use crate::time::Millis;
 use crate::version::{PackageName, Version};
 use serde::{Deserialize, Serialize};
@@ -34,6 +34,10 @@ pub struct OrderSpec {
     pub protected: bool,
     /// All at once, beyond the hourly caps; else the rest waits its turn. Needs a second person.
     pub over_cap: bool,
+    /// Told to nobody before so many people's keys endorsed it, for hosts whose own policy asks for
+    /// that; at most [`ENDORSEMENTS_MAX`](crate::limits::ENDORSEMENTS_MAX).
+    #[serde(default)]
+    pub endorsers: u32,
 }
 
 /// What hosts can be ordered.
@@ -78,6 +82,17 @@ impl OrderKind {
             self,
             Self::Quarantine { .. } | Self::Reboot | Self::Rollback { .. }
         )
+    }
+
+    /// What an endorsement of it is asked for; `None` where no host asks for any.
+    #[must_use]
+    pub fn endorsed(&self) -> Option<Endorsed<'_>> {
+        match self {
+            Self::Quarantine { allow, life } => Some(Endorsed::Quarantine { allow, life: *life }),
+            Self::Reboot => Some(Endorsed::Once(Once::Reboot)),
+            Self::Collect => Some(Endorsed::Once(Once::Collect)),
+            _ => None,
+        }
     }
 
     /// As people write it.
@@ -203,6 +218,25 @@ pub struct OrderView {
     pub counts: [u64; 7],
     /// Life left.
     pub left: Millis,
+    /// Keys that endorsed it.
+    pub endorsed_by: Vec<KeyId>,
+}
+
+impl OrderView {
+    /// What endorsements of it sign, over these hosts: the root of their tree and how many they are.
+    /// `None` for what no host asks endorsements for.
+    #[must_use]
+    pub fn statement(&self, hosts: u64, root: &Sha256) -> Option<Vec<u8>> {
+        let not_after_unix_ms = not_after_unix_ms(self.issued_unix_ms, self.spec.life);
+        let what = self.spec.kind.endorsed()?;
+        Some(statement(self.id, what, not_after_unix_ms, hosts, root))
+    }
+}
+
+/// When an order's time ends, by the wall clock.
+#[must_use]
+pub const fn not_after_unix_ms(issued_unix_ms: u64, life: Millis) -> u64 {
+    issued_unix_ms.saturating_add(life.0)
 }
 
 /// One host of an order as people see it.

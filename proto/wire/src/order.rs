@@ -12,6 +12,7 @@ use ringward_domain::limits::{
     ALLOW_MAX, ENDORSEMENTS_MAX, ESCAPES_MAX, LABEL_BYTES_MAX, ORDERS_MAX, PINS_MAX,
     TARGET_PROOF_MAX,
 };
+use ringward_domain::manifest::Signature;
 use ringward_domain::order::{
     Containment, ContainmentObserved, Once, Order, OrderFailure, OrderObserved, OrderRefusal,
     OrderState, OrdersDesired, OrdersObserved, Origin, Quarantine, Targets, UndoneWhy, Warrant,
@@ -121,14 +122,16 @@ impl From<Warrant> for pb::Warrant {
                 index: targets.index,
                 proof: targets.proof.iter().map(|hash| hash.0.to_vec()).collect(),
             }),
-            endorsements: warrant
-                .endorsements
-                .into_iter()
-                .map(|signature| pb::Signature {
-                    key: signature.key.0.to_vec(),
-                    signature: signature.signature,
-                })
-                .collect(),
+            endorsements: warrant.endorsements.into_iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl From<Signature> for pb::Signature {
+    fn from(signature: Signature) -> Self {
+        Self {
+            key: signature.key.0.to_vec(),
+            signature: signature.signature,
         }
     }
 }

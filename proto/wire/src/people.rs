@@ -15,7 +15,7 @@ use pb::order_host_view::Progress as P;
 use pb::order_spec::Kind;
 use pb::order_to::To;
 use ringward_domain::command::{Action, Command};
-use ringward_domain::limits::{ALLOW_MAX, LABEL_BYTES_MAX, REASON_BYTES_MAX};
+use ringward_domain::limits::{ALLOW_MAX, ENDORSEMENTS_MAX, LABEL_BYTES_MAX, REASON_BYTES_MAX};
 use ringward_domain::order::{OrderFailure, OrderRefusal, Origin, UndoneWhy};
 use ringward_domain::order_spec::{
     ApprovalState, ApprovalView, CapKind, NotDone, ORDER_HOSTS_MAX, OrderHostView, OrderKind,
@@ -67,6 +67,7 @@ impl From<OrderSpec> for pb::OrderSpec {
             life_ms: spec.life.0,
             include_protected: spec.protected,
             over_cap: spec.over_cap,
+            endorsers: spec.endorsers,
         }
     }
 }
@@ -101,6 +102,7 @@ impl TryFrom<pb::OrderSpec> for OrderSpec {
             life: Millis(spec.life_ms),
             protected: spec.include_protected,
             over_cap: spec.over_cap,
+            endorsers: spec.endorsers,
         })
     }
 }
@@ -130,6 +132,20 @@ impl TryFrom<pb::OrderTo> for OrderTargets {
 pub fn place(request: pb::PlaceOrderRequest, actor: &str) -> Result<Command> {
     let spec = message("spec", request.spec)?;
     Ok(Act::decode(request.act)?.command(actor, Action::Order(Box::new(spec))))
+}
+
+/// Reads a signature that an order is to carry, and the key that it is said to be of.
+///
+/// # Errors
+/// See [`place`].
+pub fn endorse(request: pb::EndorseRequest, actor: &str) -> Result<(Command, [u8; 32])> {
+    let signature = message("signature", request.signature)?;
+    let key: [u8; 32] = request
+        .public_key
+        .try_into()
+        .map_err(|_| crate::field::malformed("public_key", "needs 32 bytes"))?;
+    let action = Action::Endorse(OrderId(request.order), signature);
+    Ok((Act::decode(request.act)?.command(actor, action), key))
 }
 
 /// Reads the end of an order.
@@ -205,6 +221,7 @@ impl From<OrderView> for pb::OrderView {
             issued_unix_ms: view.issued_unix_ms,
             counts: view.counts.to_vec(),
             left_ms: view.left.0,
+            endorsed_by: view.endorsed_by.iter().map(|key| key.0.to_vec()).collect(),
         }
     }
 }
@@ -223,6 +240,9 @@ impl TryFrom<pb::OrderView> for OrderView {
             issued_unix_ms: view.issued_unix_ms,
             counts: counts.map_err(|_| crate::field::malformed("counts", "needs 7 numbers"))?,
             left: Millis(view.left_ms),
+            endorsed_by: list("endorsed_by", view.endorsed_by, ENDORSEMENTS_MAX, |key| {
+                id("", &key)
+            })?,
         })
     }
 }

@@ -124,6 +124,16 @@ pub fn client_config_from_pem(
     client_config(&roots, Identity::from_pem(chain_pem, key_pem)?)
 }
 
+/// TLS of a client that shows no certificate: it proves who it is inside, by an API token.
+///
+/// # Errors
+/// A text that holds no root, or one that cannot be used.
+pub fn anonymous_config_from_pem(roots_pem: &[u8]) -> Result<ClientConfig, TlsError> {
+    let roots = certificates("the server's root certificate", roots_pem)?;
+    let config = builder()?.with_webpki_verifier(verifier(&roots)?);
+    Ok(finish(config.with_no_client_auth()))
+}
+
 /// TLS of a host that enrols: it has no identity yet, and knows of the server only the hash of its
 /// root's public key ([`spki_sha256`]). The root must be in the chain that the server presents, and
 /// the whole chain, its dates and [`SERVER_NAME`] are verified against it.

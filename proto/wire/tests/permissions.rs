@@ -12,7 +12,7 @@ const HEAD: &str = "# Who may call what\n\n\
 Generated from the `permission` option of each call and checked by a test. A call that declares none \
 fails the build; a caller without a fitting role is refused; no role contains another. A role may be \
 held over part of the fleet only: then it reaches hosts within its selector, and nothing that concerns \
-the fleet as a whole. An API token reaches what both it and its owner hold; it never approves, and makes no other tokens.\n\n";
+the fleet as a whole. An API token reaches what both it and its owner hold; it never approves, sets no password, and makes no other tokens.\n\n";
 
 /// Whether a principal may make a call: nobody, an agent, or somebody with one role.
 fn may(principal: Option<Role>, agent: bool, needs: Permission) -> bool {

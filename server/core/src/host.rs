@@ -63,6 +63,9 @@ pub struct HostRecord {
     /// It leaves when nothing was heard of it for so long.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ephemeral: Option<Millis>,
+    /// When it said last that it was shown another audit log than before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fork_seen: Option<Timestamp>,
 }
 
 /// One session with a host.

@@ -1,12 +1,16 @@
 //! Orders as the server keeps them: what stands, for whom, and how far it got. What a host should be
 //! follows from here and nowhere else.
 
+use crate::named::Named;
 use crate::slips::{Slip, slipped};
+use ringward_domain::manifest::Signature;
 use ringward_domain::order::{
     Containment, ContainmentObserved, Once, Order, OrderState, OrdersDesired, OrdersObserved,
-    Origin, Quarantine, Warrant,
+    Origin, Quarantine, Warrant, statement,
 };
-use ringward_domain::order_spec::{NotDone, OrderKind, OrderSpec, Progress};
+use ringward_domain::order_spec::{
+    NotDone, OrderKind, OrderSpec, OrderTargets, Progress, not_after_unix_ms,
+};
 use ringward_domain::{HostId, OrderId, RolloutId, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -39,6 +43,9 @@ pub struct OrderRecord {
     /// Goes beyond the caps: a second person said so.
     #[serde(default)]
     pub beyond_caps: bool,
+    /// Signatures of people over its statement, for hosts that ask for them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub endorsements: Vec<Signature>,
 }
 
 impl OrderRecord {
@@ -81,6 +88,8 @@ struct Standing {
     parts: BTreeMap<HostId, Part>,
     /// Hosts whose part is not over: each tick asks for these, of orders to whole fleets too.
     open: BTreeSet<HostId>,
+    /// Whom it names, where it is to be endorsed.
+    named: Option<Named>,
 }
 
 /// All orders.
@@ -111,6 +120,7 @@ impl Orders {
         let standing = Standing {
             parts: BTreeMap::new(),
             open: BTreeSet::new(),
+            named: named(&record),
             record,
         };
         self.all.insert(standing.record.id, standing);
@@ -323,6 +333,19 @@ impl Orders {
             .collect()
     }
 
+    /// Orders of which hosts wait under a cap, and how many, newest first.
+    pub fn over_cap(&self) -> impl Iterator<Item = (&OrderRecord, usize)> {
+        let waits = |id: OrderId, host: HostId| {
+            let part = self.part(id, host);
+            part.is_some_and(|part| matches!(part.progress, Progress::OverCap(_)))
+        };
+        self.newest().filter_map(move |order| {
+            let waiting = self.open(order.id).filter(|host| waits(order.id, *host));
+            let waiting = waiting.count();
+            (waiting > 0).then_some((order, waiting))
+        })
+    }
+
     /// What is wanted of a host.
     #[must_use]
     pub fn desired(&self, host: HostId, frozen: bool) -> OrdersDesired {
@@ -343,12 +366,16 @@ impl Orders {
                         order: id,
                         allow: allow.clone(),
                         life: *life,
-                        warrant: warrant(record),
+                        warrant: self.warrant(record, host),
                     }));
                 }
                 OrderKind::Pin(path) if part.stands => desired.pins.push(path.clone()),
-                OrderKind::Reboot if open => desired.once.push(once(record, Once::Reboot)),
-                OrderKind::Collect if open => desired.once.push(once(record, Once::Collect)),
+                OrderKind::Reboot if open => {
+                    desired.once.push(self.once(record, host, Once::Reboot))
+                }
+                OrderKind::Collect if open => {
+                    desired.once.push(self.once(record, host, Once::Collect))
+                }
                 _ => {}
             }
         }
@@ -401,21 +428,58 @@ impl Orders {
     }
 }
 
-fn warrant(record: &OrderRecord) -> Warrant {
-    let life = record.spec.life.0;
-    Warrant {
-        origin: record.origin,
-        not_after_unix_ms: record.issued_unix_ms.saturating_add(life),
-        targets: None,
-        endorsements: Vec::new(),
+fn named(record: &OrderRecord) -> Option<Named> {
+    match &record.spec.targets {
+        OrderTargets::Hosts(hosts) if record.spec.endorsers > 0 => Some(Named::new(hosts.clone())),
+        _ => None,
     }
 }
 
-fn once(record: &OrderRecord, act: Once) -> Order {
-    Order {
-        id: record.id,
-        act,
-        warrant: warrant(record),
+impl Orders {
+    /// What endorsements of an order sign; `None` where it takes none.
+    #[must_use]
+    pub fn statement(&self, id: OrderId) -> Option<Vec<u8>> {
+        let standing = self.all.get(&id)?;
+        let (record, named) = (&standing.record, standing.named.as_ref()?);
+        Some(statement(
+            id,
+            record.spec.kind.endorsed()?,
+            not_after_unix_ms(record.issued_unix_ms, record.spec.life),
+            named.count(),
+            &named.root(),
+        ))
+    }
+
+    /// Whether an order carries as many endorsements as it waits for.
+    #[must_use]
+    pub fn is_endorsed(&self, id: OrderId) -> bool {
+        self.order(id)
+            .is_some_and(|order| order.endorsements.len() >= order.spec.endorsers as usize)
+    }
+
+    /// Adds an endorsement; answers the order as it is to be written.
+    pub fn endorse(&mut self, id: OrderId, signature: Signature) -> Option<OrderRecord> {
+        let record = &mut self.all.get_mut(&id)?.record;
+        record.endorsements.push(signature);
+        Some(record.clone())
+    }
+
+    fn warrant(&self, record: &OrderRecord, host: HostId) -> Warrant {
+        let named = self.all.get(&record.id).and_then(|s| s.named.as_ref());
+        Warrant {
+            origin: record.origin,
+            not_after_unix_ms: not_after_unix_ms(record.issued_unix_ms, record.spec.life),
+            targets: named.and_then(|named| named.targets(host)),
+            endorsements: record.endorsements.clone(),
+        }
+    }
+
+    fn once(&self, record: &OrderRecord, host: HostId, act: Once) -> Order {
+        Order {
+            id: record.id,
+            act,
+            warrant: self.warrant(record, host),
+        }
     }
 }
 

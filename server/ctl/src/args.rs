@@ -5,12 +5,14 @@ mod incidents;
 mod keys;
 mod labels;
 mod releases;
+mod webhooks;
 
 pub use audit::Audit;
 pub use incidents::Incidents;
 pub use keys::{Keys, Rotate};
 pub use labels::Labels;
 pub use releases::{OnRelease, Releases, Sign};
+pub use webhooks::Webhooks;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
@@ -124,6 +126,9 @@ pub enum Noun {
     /// Failures that have something in common, with a rollout or without
     #[command(subcommand)]
     Incidents(Incidents),
+    /// Who outside of the server is told of halts, holds, incidents and the like
+    #[command(subcommand)]
+    Webhooks(Webhooks),
     /// What failing hosts have in common now, most suspected first
     Suspects {
         /// At most so many, 1-100

@@ -3,6 +3,7 @@
 mod audit;
 mod incidents;
 mod tokens;
+mod webhooks;
 
 pub use incidents::SuspectsNow;
 pub use tokens::CreatedToken;
@@ -28,6 +29,9 @@ use rustls::ClientConfig;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -51,7 +55,24 @@ pub(crate) const PAGES_MAX: usize = 1000;
 /// A connection to a server's admin listener. Cheap to clone; all calls may run at once.
 #[derive(Debug, Clone)]
 pub struct Client {
-    channel: Channel,
+    channel: Wire,
+}
+
+/// A connection, and what goes along with each call on it.
+pub(crate) type Wire = InterceptedService<Channel, Bearer>;
+
+/// The API token that goes along with each call, where one stands for the certificate.
+#[derive(Debug, Clone)]
+pub(crate) struct Bearer(Option<MetadataValue<Ascii>>);
+
+impl Interceptor for Bearer {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(token) = &self.0 {
+            let metadata = request.metadata_mut();
+            metadata.insert("authorization", token.clone());
+        }
+        Ok(request)
+    }
 }
 
 /// How a server stands.
@@ -145,7 +166,7 @@ where
 
 macro_rules! service {
     ($name:ident, $client:ident) => {
-        pub(crate) fn $name(&self) -> $client<Channel> {
+        pub(crate) fn $name(&self) -> $client<Wire> {
             $client::new(self.channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX)
         }
     };
@@ -167,7 +188,12 @@ impl Client {
     /// # Errors
     /// Certificates that cannot be used, a server that is not reached.
     pub async fn connect(context: &Context) -> Result<Self, Error> {
-        Self::connect_with(&context.server, Arc::new(context.client_config()?)).await
+        let config = Arc::new(context.client_config()?);
+        let channel = client::channel(&context.server, config).await?;
+        let bearer = Bearer(context.bearer()?);
+        Ok(Self {
+            channel: InterceptedService::new(channel, bearer),
+        })
     }
 
     /// Connects to the admin listener at `address` (`host:port`).
@@ -175,8 +201,9 @@ impl Client {
     /// # Errors
     /// A server that is not reached.
     pub async fn connect_with(address: &str, config: Arc<ClientConfig>) -> Result<Self, Error> {
+        let channel = client::channel(address, config).await?;
         Ok(Self {
-            channel: client::channel(address, config).await?,
+            channel: InterceptedService::new(channel, Bearer(None)),
         })
     }
 
@@ -259,6 +286,7 @@ impl Client {
             }
             Action::Order(_)
             | Action::CancelOrder(_)
+            | Action::Endorse(..)
             | Action::Approve(..)
             | Action::Deny(_)
             | Action::Grant(..) => return self.people_command(act, action).await,

@@ -3,6 +3,7 @@
 use crate::client::{Client, PAGES_MAX, answered, outcome, read, request, taken, unreadable};
 use crate::error::Error;
 use ringward_domain::command::{Action, Outcome};
+use ringward_domain::manifest::Signature;
 use ringward_domain::order_spec::{ApprovalView, OrderHostView, OrderView};
 use ringward_domain::people::Grant;
 use ringward_domain::{Millis, OrderId};
@@ -28,6 +29,9 @@ impl Client {
                 let order = pb::OrderCommand { act, order: id.0 };
                 let answer = self.order_service().cancel(request(order)).await;
                 ("cancelling the order", answer)
+            }
+            Action::Endorse(..) => {
+                return Err(Error::usage("it is endorsed with a key", "report it"));
             }
             Action::Approve(id, digest) => {
                 let order = pb::ApproveRequest {
@@ -62,6 +66,28 @@ impl Client {
             _ => return Err(Error::usage("this is no order to hosts", "report it")),
         };
         answered(doing, answer)
+    }
+
+    /// Carries a signature with an order.
+    ///
+    /// # Errors
+    /// See [`orders`](Self::orders).
+    pub async fn endorse(
+        &self,
+        act: Act,
+        id: OrderId,
+        (signature, public_key): (Signature, [u8; 32]),
+    ) -> Result<Outcome, Error> {
+        let order = pb::EndorseRequest {
+            act: Some(act.into()),
+            order: id.0,
+            signature: Some(signature.into()),
+            public_key: public_key.to_vec(),
+        };
+        answered(
+            "endorsing",
+            self.order_service().endorse(request(order)).await,
+        )
     }
 
     /// Every order, newest first; without their hosts.

@@ -3,21 +3,36 @@
 use crate::error::Error;
 use ringward_wire::tls;
 use rustls::ClientConfig;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
+use tonic::metadata::{Ascii, MetadataValue};
 
 /// Bytes of a context file, and of each file it names.
 const FILE_BYTES_MAX: u64 = 256 * 1024;
 
 /// A context as it lies on disk. `ca`, `certificate` and `key` are PEM texts, or paths of PEM files
-/// relative to the context file.
-#[derive(Deserialize)]
+/// relative to the context file. An API token, or the path of a file with one, stands for the last two.
+#[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ContextFile {
     server: String,
     ca: String,
-    certificate: String,
-    key: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    certificate: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    key: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    token: Option<String>,
+}
+
+/// What an API token's text starts with.
+const TOKEN_PREFIX: &str = "rwapi_";
+
+/// How a context proves who calls.
+#[derive(Clone)]
+enum Credentials {
+    Certificate { pem: Vec<u8>, key_pem: Vec<u8> },
+    Token(String),
 }
 
 /// A context, ready to connect with.
@@ -27,11 +42,10 @@ pub struct Context {
     pub path: PathBuf,
     /// `host:port` of the admins' listener.
     pub server: String,
-    /// Where root certificate, certificate and key come from, for people.
-    pub sources: [String; 3],
+    /// Where root certificate and certificate and key, or token, come from, for people: by name.
+    pub sources: Vec<(&'static str, String)>,
     ca_pem: Vec<u8>,
-    certificate_pem: Vec<u8>,
-    key_pem: Vec<u8>,
+    credentials: Credentials,
 }
 
 impl std::fmt::Debug for Context {
@@ -60,24 +74,39 @@ impl Context {
             wrong(
                 &path,
                 &e.to_string(),
-                "it needs server, ca, certificate and key; `ringward-server init` writes one",
+                "it needs server, ca, and certificate and key or token; `ringward-server init` writes one",
             )
         })?;
         // The file may hold the key itself.
         private(&path, &path)?;
         let (ca_pem, ca) = pem(&path, &file.ca)?;
-        let (certificate_pem, certificate) = pem(&path, &file.certificate)?;
-        let (key_pem, key) = pem(&path, &file.key)?;
-        if !is_pem(&file.key) {
-            private(&path, &beside(&path, &file.key))?;
-        }
+        let mut sources = vec![("ca", ca)];
+        let credentials = match (&file.certificate, &file.key, &file.token) {
+            (Some(certificate), Some(key), None) => {
+                let (pem, certificate) = self::pem(&path, certificate)?;
+                let (key_pem, source) = self::pem(&path, key)?;
+                if !is_pem(key) {
+                    private(&path, &beside(&path, key))?;
+                }
+                sources.extend([("certificate", certificate), ("key", source)]);
+                Credentials::Certificate { pem, key_pem }
+            }
+            (None, None, Some(token)) => {
+                let (token, source) = read_token(&path, token)?;
+                sources.push(("token", source));
+                Credentials::Token(token)
+            }
+            _ => {
+                let why = "it names neither certificate and key nor a token, or both";
+                return Err(wrong(&path, why, "keep one of the two"));
+            }
+        };
         Ok(Self {
             path,
             server: file.server,
-            sources: [ca, certificate, key],
+            sources,
             ca_pem,
-            certificate_pem,
-            key_pem,
+            credentials,
         })
     }
 
@@ -86,11 +115,63 @@ impl Context {
     /// # Errors
     /// Certificates or a key that cannot be used.
     pub fn client_config(&self) -> Result<ClientConfig, Error> {
-        Ok(tls::client_config_from_pem(
-            &self.ca_pem,
-            &self.certificate_pem,
-            &self.key_pem,
-        )?)
+        Ok(match &self.credentials {
+            Credentials::Certificate { pem, key_pem } => {
+                tls::client_config_from_pem(&self.ca_pem, pem, key_pem)?
+            }
+            Credentials::Token(_) => tls::anonymous_config_from_pem(&self.ca_pem)?,
+        })
+    }
+
+    /// The token that goes along with each call, where one stands for the certificate.
+    ///
+    /// # Errors
+    /// A text that no header takes.
+    pub fn bearer(&self) -> Result<Option<MetadataValue<Ascii>>, Error> {
+        let Credentials::Token(token) = &self.credentials else {
+            return Ok(None);
+        };
+        let mut value: MetadataValue<Ascii> = format!("Bearer {token}")
+            .parse()
+            .map_err(|_| wrong(&self.path, "its token is none", "copy it again"))?;
+        value.set_sensitive(true);
+        Ok(Some(value))
+    }
+
+    /// The text of a context for the same server with this token.
+    ///
+    /// # Errors
+    /// Where it cannot be written as TOML.
+    pub fn with_token(&self, token: &str) -> Result<String, Error> {
+        let file = ContextFile {
+            server: self.server.clone(),
+            ca: String::from_utf8_lossy(&self.ca_pem).into_owned(),
+            certificate: None,
+            key: None,
+            token: Some(token.to_owned()),
+        };
+        toml::to_string(&file).map_err(|error| wrong(&self.path, &error.to_string(), "report this"))
+    }
+}
+
+fn read_token(context: &Path, value: &str) -> Result<(String, String), Error> {
+    let (text, source) = match value.starts_with(TOKEN_PREFIX) {
+        true => (value.to_owned(), "in the context file".to_owned()),
+        false => {
+            let file = beside(context, value);
+            let bytes = read(context, &file)?;
+            private(context, &file)?;
+            let text = String::from_utf8_lossy(&bytes).trim().to_owned();
+            (text, file.display().to_string())
+        }
+    };
+    match text.starts_with(TOKEN_PREFIX) {
+        true => Ok((text, source)),
+        false => Err(wrong(
+            context,
+            &format!("{source} holds no API token"),
+            "make one with `ringwardctl people token`",
+        )),
     }
 }
 
@@ -159,7 +240,7 @@ fn private(context: &Path, file: &Path) -> Result<(), Error> {
         .mode();
     if mode & 0o077 != 0 {
         let why = format!(
-            "{} holds a private key and others can read it (mode {:o})",
+            "{} holds a secret and others can read it (mode {:o})",
             file.display(),
             mode & 0o777
         );
@@ -199,7 +280,8 @@ mod tests {
         let (_dir, path) = write(INLINE, 0o600);
         let context = Context::load(Some(&path)).unwrap();
         assert_eq!(context.server, "a:1");
-        assert_eq!(context.key_pem, b"-----BEGIN z");
+        let sources: Vec<_> = context.sources.iter().map(|(name, _)| *name).collect();
+        assert_eq!(sources, ["ca", "certificate", "key"]);
         assert!(!format!("{context:?}").contains("BEGIN"));
     }
 
@@ -217,6 +299,41 @@ mod tests {
         let (dir, path) = write(&text, 0o600);
         std::fs::write(dir.path().join("ca.pem"), "root").unwrap();
         assert_eq!(Context::load(Some(&path)).unwrap().ca_pem, b"root");
+    }
+
+    #[test]
+    fn a_token_stands_for_certificate_and_key_and_is_not_shown() {
+        let token = format!("rwapi_{}", "a".repeat(64));
+        let inline = format!("server = 'a:1'\nca = '-----BEGIN x'\ntoken = '{token}'\n");
+        let (_dir, path) = write(&inline, 0o600);
+        let context = Context::load(Some(&path)).unwrap();
+        let bearer = context.bearer().unwrap().unwrap();
+        assert_eq!(bearer.to_str().unwrap(), format!("Bearer {token}"));
+        assert!(!format!("{context:?} {bearer:?}").contains("aaaa"));
+        let (_dir, again) = write(&context.with_token(&token).unwrap(), 0o600);
+        assert_eq!(Context::load(Some(&again)).unwrap().server, "a:1");
+        let (dir, path) = write(&inline.replace(&token, "token"), 0o600);
+        let file = dir.path().join("token");
+        std::fs::write(&file, format!("{token}\n")).unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o640)).unwrap();
+        let error = Context::load(Some(&path)).unwrap_err().render();
+        assert!(error.contains("chmod 600"), "{error}");
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+        assert!(Context::load(Some(&path)).is_ok());
+        std::fs::write(&file, "something else").unwrap();
+        assert!(Context::load(Some(&path)).is_err());
+    }
+
+    #[test]
+    fn a_context_proves_who_calls_in_one_way() {
+        for text in [
+            format!("{INLINE}token = 'rwapi_x'\n"),
+            INLINE.replace("key = '-----BEGIN z'\n", ""),
+        ] {
+            let (_dir, path) = write(&text, 0o600);
+            let error = Context::load(Some(&path)).unwrap_err().render();
+            assert!(error.contains("keep one of the two"), "{error}");
+        }
     }
 
     #[test]

@@ -105,6 +105,29 @@ impl ReleaseKey {
     }
 }
 
+impl ReleaseKey {
+    /// Signs what an order says to its hosts (`order::statement`).
+    #[must_use]
+    pub fn endorse(&self, statement: &[u8]) -> Signature {
+        Signature {
+            key: self.id(),
+            signature: self.pair.sign(statement).as_ref().to_vec(),
+        }
+    }
+
+    /// The public key: 32 bytes.
+    ///
+    /// # Panics
+    /// Never: an Ed25519 key has 32 bytes.
+    #[must_use]
+    pub fn public(&self) -> [u8; 32] {
+        let public = self.pair.public_key().as_ref();
+        public
+            .try_into()
+            .expect("a public key of Ed25519 has 32 bytes")
+    }
+}
+
 fn signed_bytes(payload: &[u8]) -> Vec<u8> {
     [SIGNING_CONTEXT, payload].concat()
 }

@@ -41,6 +41,9 @@ pub struct To {
     /// All at once, beyond the hourly caps: needs a second person
     #[arg(long)]
     pub over_cap: bool,
+    /// Tell nobody before so many people endorsed it with their keys (`orders endorse`)
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    pub endorsers: u32,
     /// Options of every order.
     #[command(flatten)]
     pub order: Order,
@@ -85,6 +88,17 @@ pub enum Orders {
     Cancel {
         /// Id, or a unique start of one
         order_id: String,
+        /// Options of every order.
+        #[command(flatten)]
+        order: Order,
+    },
+    /// Sign what an order says with a key of your own, for hosts that ask for it
+    Endorse {
+        /// Id, or a unique start of one
+        order_id: String,
+        /// Key file, as `keys create` writes it; its public key stands in the hosts' agent.toml
+        #[arg(long, short, value_name = "FILE")]
+        key: PathBuf,
         /// Options of every order.
         #[command(flatten)]
         order: Order,
@@ -192,6 +206,9 @@ pub enum People {
         /// Life of the token
         #[arg(long = "for", value_name = "TIME", value_parser = duration, default_value = "30d")]
         life: Millis,
+        /// Write a context file with it, for `--context`, instead of printing it
+        #[arg(long, value_name = "FILE")]
+        write: Option<PathBuf>,
         /// Options of every order.
         #[command(flatten)]
         order: Order,

@@ -82,14 +82,33 @@ pub fn confirm(order: &Order, would: &Outcome) -> Result<(), Error> {
         return Ok(());
     }
     note(outcome::show(would, true).trim_end());
-    if std::io::stdin().is_terminal() && std::io::stderr().is_terminal() {
-        let _ = write!(std::io::stderr(), "Go on with {hosts} hosts? [y/N] ");
-        let mut answer = String::new();
-        let read = std::io::stdin().lock().read_line(&mut answer);
-        let answer = answer.trim().to_ascii_lowercase();
-        if read.is_ok() && (answer == "y" || answer == "yes") {
-            return Ok(());
-        }
+    match asked(&format!("Go on with {hosts} hosts?")) {
+        true => Ok(()),
+        false => Err(Error::Unconfirmed { hosts }),
     }
-    Err(Error::Unconfirmed { hosts })
+}
+
+/// Asks whether to do what was shown, on a terminal; elsewhere only `--yes` says yes.
+///
+/// # Errors
+/// Anything but a yes.
+pub fn sure(order: &Order, question: &str) -> Result<(), Error> {
+    match order.yes || asked(question) {
+        true => Ok(()),
+        false => Err(Error::usage(
+            "nobody said yes",
+            "look at what it says, then say --yes",
+        )),
+    }
+}
+
+fn asked(question: &str) -> bool {
+    if !(std::io::stdin().is_terminal() && std::io::stderr().is_terminal()) {
+        return false;
+    }
+    let _ = write!(std::io::stderr(), "{question} [y/N] ");
+    let mut answer = String::new();
+    let read = std::io::stdin().lock().read_line(&mut answer);
+    let answer = answer.trim().to_ascii_lowercase();
+    read.is_ok() && (answer == "y" || answer == "yes")
 }

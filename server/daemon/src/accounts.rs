@@ -1,19 +1,24 @@
 //! Local accounts: passwords for browsers (they work when the company's directory does not), and API
 //! tokens. Neither is kept: a password as its argon2id hash, a token as its SHA-256.
 
+mod attempts;
+
 use crate::clock::unix_ms;
 use crate::pki::{random, sha256};
 use crate::storage::{Settled, audit_bytes, batch, commit, to_json};
 use argon2::{Algorithm, Argon2, Params, Version};
+use attempts::Attempts;
 use ringward_domain::people::Grant;
 use ringward_domain::{Millis, RequestId, Sha256};
 use ringward_server_core::event::AuditEntry;
 use ringward_store::{AnyStore, Fence, Key, Store, StoreError};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 
 /// Kind of passwords in the store, by name.
 const ACCOUNT: &str = "account";
@@ -33,12 +38,8 @@ const ARGON2: (u32, u32, u32) = (19 * 1024, 2, 1);
 const HASHES: usize = 2;
 /// Attempts that wait for a hash; further ones are refused at once.
 const WAITING_MAX: usize = 16;
-/// Attempts on one name...
-const ATTEMPTS: usize = 5;
-/// ...in this time.
-const ATTEMPTS_IN: Duration = Duration::from_secs(15 * 60);
-/// Names whose attempts are remembered.
-const NAMES_MAX: usize = 1000;
+/// Bytes of a name.
+const NAME_BYTES_MAX: usize = 64;
 
 /// Why somebody was not signed in, or something was not kept.
 #[derive(Debug, thiserror::Error)]
@@ -101,27 +102,6 @@ impl ApiToken {
     }
 }
 
-/// Attempts on names, counted before a password is looked at, so that parallel ones count too.
-#[derive(Debug, Default)]
-struct Attempts(BTreeMap<String, VecDeque<Instant>>);
-
-impl Attempts {
-    fn take(&mut self, name: &str, now: Instant) -> bool {
-        let young = |at: &Instant| now.duration_since(*at) < ATTEMPTS_IN;
-        self.0.retain(|_, times| times.back().is_some_and(young));
-        if !self.0.contains_key(name) && self.0.len() >= NAMES_MAX {
-            return false;
-        }
-        let times = self.0.entry(name.to_owned()).or_default();
-        times.retain(young);
-        if times.len() >= ATTEMPTS {
-            return false;
-        }
-        times.push_back(now);
-        true
-    }
-}
-
 /// The accounts of a server.
 #[derive(Debug)]
 pub struct Accounts {
@@ -130,6 +110,9 @@ pub struct Accounts {
     attempts: Mutex<Attempts>,
     hashing: Semaphore,
     waiting: Semaphore,
+    /// Streams that API tokens opened end by these.
+    shown: Mutex<BTreeMap<Sha256, CancellationToken>>,
+    stop: CancellationToken,
     /// Makers of tokens one after another: they count what there is.
     making: tokio::sync::Mutex<()>,
 }
@@ -151,14 +134,16 @@ fn hash(password: &[u8], salt: &[u8], cost: (u32, u32, u32)) -> Option<Vec<u8>> 
 }
 
 impl Accounts {
-    /// The accounts of this store.
-    pub fn new(store: Arc<AnyStore>, fence: Fence) -> Self {
+    /// The accounts of this store; `stop` ends what API tokens opened.
+    pub fn new(store: Arc<AnyStore>, fence: Fence, stop: CancellationToken) -> Self {
         Self {
             store,
             fence,
             attempts: Mutex::default(),
             hashing: Semaphore::new(HASHES),
             waiting: Semaphore::new(WAITING_MAX),
+            shown: Mutex::default(),
+            stop,
             making: tokio::sync::Mutex::new(()),
         }
     }
@@ -245,15 +230,21 @@ impl Accounts {
         Ok(found.is_some())
     }
 
-    /// Whether this is that person's password.
+    /// Whether this is that person's password, tried from an address.
     ///
     /// # Errors
     /// Where it is not, or too many were tried.
-    pub async fn sign_in(&self, name: &str, password: String) -> Result<(), AccountError> {
-        let now = Instant::now();
-        if name.len() > 64 || !self.attempts().take(name, now) {
-            return Err(AccountError::TooMany);
+    pub async fn sign_in(
+        &self,
+        name: &str,
+        password: String,
+        from: IpAddr,
+    ) -> Result<(), AccountError> {
+        if name.len() > NAME_BYTES_MAX {
+            return Err(AccountError::Wrong);
         }
+        let attempt = self.attempts().take(name, from, Instant::now());
+        let attempt = attempt.ok_or(AccountError::TooMany)?;
         if password.len() > *PASSWORD_BYTES.end() {
             return Err(AccountError::Wrong);
         }
@@ -269,13 +260,50 @@ impl Accounts {
         let tried = self.hash(password, stored.salt, stored.cost).await?;
         // Both sides are outputs of a key derivation: where they differ first tells nothing.
         if known && sha256(&tried) == sha256(&stored.hash) {
-            self.attempts().0.remove(name);
-            return Ok(());
+            self.attempts().forgive(name, from);
+            let how = format!("password, from {from}");
+            return self.note_session("session open", name, how).await;
+        }
+        if known && attempt.last {
+            let how = format!("wrong passwords, from {from}: none is looked at for 15 minutes");
+            self.note_session("session refuse", name, how).await?;
         }
         Err(AccountError::Wrong)
     }
 
-    fn attempts(&self) -> std::sync::MutexGuard<'_, Attempts> {
+    /// Says in the audit log what somebody did.
+    ///
+    /// # Errors
+    /// Where the store fails: then nobody is signed in unseen.
+    pub async fn note(&self, entry: AuditEntry) -> Result<(), AccountError> {
+        let mut write = batch(&self.fence);
+        write.audit.push(audit_bytes(&entry));
+        match commit(&self.store, write).await? {
+            Settled::Ok => Ok(()),
+            Settled::Fenced | Settled::Conflict => Err(AccountError::Fenced),
+        }
+    }
+
+    /// Says in the audit log who signed in, or failed to, and how.
+    ///
+    /// # Errors
+    /// See [`note`](Self::note).
+    pub async fn note_session(
+        &self,
+        action: &str,
+        name: &str,
+        how: String,
+    ) -> Result<(), AccountError> {
+        let entry = AuditEntry {
+            actor: name.to_owned(),
+            action: action.to_owned(),
+            object: String::new(),
+            reason: how,
+        };
+        self.note(entry).await
+    }
+
+    fn attempts(&self) -> MutexGuard<'_, Attempts> {
         self.attempts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -371,7 +399,34 @@ impl Accounts {
         };
         self.write(key(API_TOKEN, &token.hash.0), Some(to_json(&token)), audit)
             .await?;
+        if let Some(ended) = self.shown().remove(&token.hash) {
+            ended.cancel();
+        }
         Ok(token)
+    }
+
+    /// Fires when a live token ends, by its time or by a person.
+    pub fn end_of(&self, token: &ApiToken) -> CancellationToken {
+        let mut shown = self.shown();
+        shown.retain(|_, ended| !ended.is_cancelled());
+        if let Some(ended) = shown.get(&token.hash) {
+            return ended.clone();
+        }
+        let ended = self.stop.child_token();
+        shown.insert(token.hash, ended.clone());
+        let left = Duration::from_millis(token.expires_unix_ms.saturating_sub(unix_ms()));
+        let by_time = ended.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = by_time.cancelled() => {}
+                () = tokio::time::sleep(left) => by_time.cancel(),
+            }
+        });
+        ended
+    }
+
+    fn shown(&self) -> MutexGuard<'_, BTreeMap<Sha256, CancellationToken>> {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The live token of this text.
@@ -398,10 +453,12 @@ mod tests {
     async fn accounts() -> Arc<Accounts> {
         let store = Arc::new(AnyStore::mem());
         let token = store.lease("control", "test", 0, 1_000_000).await;
-        Arc::new(Accounts::new(store, token.unwrap().unwrap()))
+        let fence = token.unwrap().unwrap();
+        Arc::new(Accounts::new(store, fence, CancellationToken::new()))
     }
 
     const GOOD: &str = "correct horse battery";
+    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn of_200_parallel_attempts_only_five_are_looked_at() {
@@ -413,7 +470,11 @@ mod tests {
         let tries: Vec<_> = (0..200)
             .map(|n| {
                 let accounts = Arc::clone(&accounts);
-                tokio::spawn(async move { accounts.sign_in("bea", format!("wrong {n:012}")).await })
+                tokio::spawn(async move {
+                    accounts
+                        .sign_in("bea", format!("wrong {n:012}"), HERE)
+                        .await
+                })
             })
             .collect();
         let mut looked_at = 0;
@@ -424,8 +485,8 @@ mod tests {
                 other => panic!("{other:?}"),
             }
         }
-        assert!((1..=ATTEMPTS).contains(&looked_at), "{looked_at}");
-        let late = accounts.sign_in("bea", GOOD.into()).await;
+        assert!((1..=5).contains(&looked_at), "{looked_at}");
+        let late = accounts.sign_in("bea", GOOD.into(), HERE).await;
         assert!(matches!(late, Err(AccountError::TooMany)), "{late:?}");
     }
 
@@ -440,8 +501,8 @@ mod tests {
             .set_password("ada", "bea", GOOD.into(), "")
             .await
             .unwrap();
-        accounts.sign_in("bea", GOOD.into()).await.unwrap();
-        assert!(accounts.sign_in("bob", GOOD.into()).await.is_err());
+        accounts.sign_in("bea", GOOD.into(), HERE).await.unwrap();
+        assert!(accounts.sign_in("bob", GOOD.into(), HERE).await.is_err());
         let stored = accounts.store.get(&key(ACCOUNT, b"bea")).await.unwrap();
         let text = String::from_utf8(stored.unwrap().value).unwrap();
         assert!(!text.contains(GOOD));
@@ -449,7 +510,7 @@ mod tests {
             .set_password("ada", "bea", String::new(), "left")
             .await
             .unwrap();
-        assert!(accounts.sign_in("bea", GOOD.into()).await.is_err());
+        assert!(accounts.sign_in("bea", GOOD.into(), HERE).await.is_err());
     }
 
     #[tokio::test]

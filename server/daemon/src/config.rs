@@ -3,6 +3,7 @@
 use crate::data_dir::{DataDir, read_bounded};
 use crate::error::ServerError;
 use crate::retention::Kept;
+use crate::webhooks::WebhookFile;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -19,7 +20,7 @@ pub struct ConfigFile {
     /// The agents' listener.
     pub agents: ListenerFile,
     /// The admins' listener.
-    pub admins: ListenerFile,
+    pub admins: AdminListenerFile,
     /// The dashboard's plain listener; absent: browsers need a certificate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dashboard: Option<DashboardFile>,
@@ -35,6 +36,9 @@ pub struct ConfigFile {
     /// Bounds on what clients get.
     #[serde(default)]
     pub limits: LimitsFile,
+    /// Who is told of halts, holds, incidents and the like.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub webhook: Vec<WebhookFile>,
 }
 
 /// How long things are kept. The audit log is kept for good.
@@ -64,6 +68,19 @@ pub struct ListenerFile {
     pub listen: SocketAddr,
     /// Address that clients are told, `HOST:PORT`.
     pub address: String,
+}
+
+/// The admins' listener.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AdminListenerFile {
+    /// As [`ListenerFile::listen`].
+    pub listen: SocketAddr,
+    /// As [`ListenerFile::address`].
+    pub address: String,
+    /// Whether nobody gets in without a certificate: API tokens and passwords alone do not do then.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub certificate_only: bool,
 }
 
 /// The dashboard for browsers without a certificate.
@@ -216,7 +233,7 @@ pub struct Config {
     /// The agents' listener.
     pub agents: ListenerFile,
     /// The admins' listener.
-    pub admins: ListenerFile,
+    pub admins: AdminListenerFile,
     /// The dashboard's plain listener on loopback.
     pub dashboard: Option<SocketAddr>,
     /// Kind of store.
@@ -227,6 +244,8 @@ pub struct Config {
     pub signals: Kept,
     /// Bounds.
     pub limits: Limits,
+    /// Who is told of halts, holds, incidents and the like.
+    pub webhooks: Vec<WebhookFile>,
 }
 
 /// Validated bounds: every number above zero.
@@ -311,10 +330,11 @@ impl Config {
     /// # Errors
     /// Where a value makes no sense; the field is named.
     pub fn validate(data: DataDir, file: ConfigFile) -> Result<Self, ServerError> {
-        for (name, listener) in [("agents", &file.agents), ("admins", &file.admins)] {
-            split_address(&listener.address).map_err(|why| {
+        let (agents, admins) = (&file.agents.address, &file.admins.address);
+        for (name, address) in [("agents", agents), ("admins", admins)] {
+            split_address(address).map_err(|why| {
                 ServerError::refused(
-                    format!("server.toml: {name}.address {:?} {why}", listener.address),
+                    format!("server.toml: {name}.address {address:?} {why}"),
                     "write HOST:PORT as clients reach it",
                 )
             })?;
@@ -353,6 +373,7 @@ impl Config {
                 most: file.retention.signals_max,
             },
             limits: file.limits.try_into()?,
+            webhooks: file.webhook,
         })
     }
 }

@@ -1,8 +1,8 @@
 //! `ringward-server init`: everything a first start needs, made once and never overwritten.
 
 use crate::config::{
-    CertificatesFile, Config, ConfigFile, DashboardFile, LimitsFile, ListenerFile, RetentionFile,
-    StoreFile, split_address,
+    AdminListenerFile, CertificatesFile, Config, ConfigFile, DashboardFile, LimitsFile,
+    ListenerFile, RetentionFile, StoreFile, split_address,
 };
 use crate::data_dir::{DataDir, create_private_dir, read_bounded, write_whole};
 use crate::error::ServerError;
@@ -121,7 +121,11 @@ pub fn init(options: &InitOptions) -> Result<Initialised, ServerError> {
     let (agent_address, admin_address) = (agents.address.clone(), admins.address.clone());
     let file = ConfigFile {
         agents,
-        admins,
+        admins: AdminListenerFile {
+            listen: admins.listen,
+            address: admins.address,
+            certificate_only: false,
+        },
         dashboard: Some(DashboardFile {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
         }),
@@ -129,6 +133,7 @@ pub fn init(options: &InitOptions) -> Result<Initialised, ServerError> {
         certificates,
         retention: RetentionFile::default(),
         limits: LimitsFile::default(),
+        webhook: Vec::new(),
     };
     // Last: a directory with settings is a complete one.
     write_whole(&data.config(), config_text(&file)?.as_bytes(), 0o644)?;

@@ -27,6 +27,7 @@ pub mod run;
 pub mod storage;
 pub mod tokens;
 pub mod web;
+pub mod webhooks;
 
 pub use config::Config;
 pub use data_dir::DataDir;

@@ -1,6 +1,7 @@
 //! Counters of the server, in Prometheus' text format. A handful of atomics serves better here than a
 //! registry with dynamic labels: every series is known at compile time, so none can grow in number.
 
+use ringward_server_core::webhooks::Kind;
 use std::fmt::Write as _;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -166,6 +167,8 @@ pub struct Metrics {
     pub rollouts_running: Gauge,
     /// Hosts known.
     pub hosts: Gauge,
+    /// Alerts that stand, in the order of [`Kind::ALL`].
+    pub alerts: [Gauge; Kind::ALL.len()],
 }
 
 impl Metrics {
@@ -182,6 +185,7 @@ impl Metrics {
         for (name, help, gauge) in self.gauges() {
             series(&mut out, name, "gauge", help, gauge.get());
         }
+        self.alerts(&mut out);
         histogram(
             &mut out,
             "ringward_commit_ms",
@@ -195,6 +199,15 @@ impl Metrics {
             &self.halt_ms,
         );
         out
+    }
+
+    fn alerts(&self, out: &mut String) {
+        let name = "ringward_alerts";
+        let help = "Alerts that stand now, as webhooks tell them.";
+        let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} gauge");
+        for (kind, gauge) in Kind::ALL.into_iter().zip(&self.alerts) {
+            let _ = writeln!(out, "{name}{{kind=\"{kind}\"}} {}", gauge.get());
+        }
     }
 
     // One line a series: a table that is read as one.

@@ -4,7 +4,7 @@ use crate::accounts::Accounts;
 use crate::actor::{Actor, Handle, Health, Notes, Series, Start};
 use crate::api::{
     AgentApi, ApprovalApi, AuditApi, Door, FleetApi, IdentityApi, OrderApi, OverviewApi, PeopleApi,
-    PolicyApi, ReleaseApi, RolloutApi, Shared, SuspectApi, TrustApi, WatchApi,
+    PolicyApi, ReleaseApi, RolloutApi, Shared, SuspectApi, TrustApi, WatchApi, WebhookApi,
 };
 use crate::artefacts::Artefacts;
 use crate::audit::AuditLog;
@@ -22,6 +22,7 @@ use crate::retention::Retention;
 use crate::storage::{self, CLOCK, LEASE, LEASE_TTL_MS, META};
 use crate::tokens::Tokens;
 use crate::web;
+use crate::webhooks::{Target, Webhooks};
 use ringward_domain::Timestamp;
 use ringward_server_core::control::Control;
 use ringward_server_core::policy::Policy;
@@ -40,6 +41,7 @@ use ringward_wire::pb::rollout_service_server::RolloutServiceServer;
 use ringward_wire::pb::suspect_service_server::SuspectServiceServer;
 use ringward_wire::pb::trust_service_server::TrustServiceServer;
 use ringward_wire::pb::watch_service_server::WatchServiceServer;
+use ringward_wire::pb::webhook_service_server::WebhookServiceServer;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -134,10 +136,33 @@ pub async fn start_on(config: Config, store: Arc<AnyStore>) -> Result<Running, S
     let (actor, handle, fence) = restore(&config, Arc::clone(&store), holder, &metrics).await?;
     let actor_stop = actor.stop_token();
     let agents_tls = agent_tls(&pki, &server_names(&config.agents.address)?)?;
-    let admins_tls = admin_tls(&pki, &server_names(&config.admins.address)?)?;
+    let admins_tls = admin_tls(
+        &pki,
+        &server_names(&config.admins.address)?,
+        config.admins.certificate_only,
+    )?;
+    let webhooks = Target::load(&config.webhooks, &config.data)?;
+    let webhooks = Webhooks::restore(
+        webhooks,
+        Arc::clone(&store),
+        fence.clone(),
+        Arc::clone(&metrics),
+    )
+    .await;
+    let webhooks = Arc::new(webhooks.map_err(|source| ServerError::Store {
+        doing: "reading what webhooks wait for",
+        source,
+    })?);
+    let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
     let shared = Arc::new(Shared {
+        sessions: Arc::new(web::Sessions::new(stop.child_token())),
+        webhooks: Arc::clone(&webhooks),
         handle: handle.clone(),
-        accounts: Arc::new(Accounts::new(Arc::clone(&store), fence.clone())),
+        accounts: Arc::new(Accounts::new(
+            Arc::clone(&store),
+            fence.clone(),
+            stop.child_token(),
+        )),
         tokens: Tokens::new(Arc::clone(&store), fence.clone()),
         root_key_hash: pki.root_key_hash()?,
         pki,
@@ -153,7 +178,11 @@ pub async fn start_on(config: Config, store: Arc<AnyStore>) -> Result<Running, S
         metrics: Arc::clone(&metrics),
     });
     let (agents, admins) = services(&shared, &handle);
-    let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+    let ways = Arc::new(web::Ways {
+        data: config.data.clone(),
+        accounts: Arc::clone(&shared.accounts),
+        sessions: Arc::clone(&shared.sessions),
+    });
     let listener = |which, tcp, tls, serve| {
         let listener = Listener::new(
             which,
@@ -166,8 +195,9 @@ pub async fn start_on(config: Config, store: Arc<AnyStore>) -> Result<Running, S
         tasks.spawn(listener.run(stop.clone(), tasks.clone()));
     };
     if let Some((tcp, address)) = dashboard {
-        let data = config.data.clone();
-        let dashboard = web::Dashboard::new(tcp, address, admins.clone(), data, stop.child_token());
+        let sign_in = web::SignIn::plain(Arc::clone(&ways), address);
+        let dashboard =
+            web::Dashboard::new(tcp, address, admins.clone(), sign_in, stop.child_token());
         tasks.spawn(dashboard.run(tasks.clone()));
     }
     let backups = backup::listen(
@@ -178,6 +208,7 @@ pub async fn start_on(config: Config, store: Arc<AnyStore>) -> Result<Running, S
         stop.child_token(),
     )?;
     tasks.spawn(backups);
+    tasks.spawn(webhooks.run(handle.clone(), stop.child_token()));
     let retention = Retention {
         store: Arc::clone(&shared.store),
         fence,
@@ -186,6 +217,7 @@ pub async fn start_on(config: Config, store: Arc<AnyStore>) -> Result<Running, S
     };
     tasks.spawn(retention.run(handle.clone(), stop.child_token()));
     listener(Which::Agents, agents_tcp, agents_tls, agents);
+    let admins = admins.with_sign_in(web::SignIn::over_tls(ways, admins_at));
     listener(Which::Admins, admins_tcp, admins_tls, admins);
     write_addresses(&config, &addresses)?;
     tracing::info!(agents = %addresses.agents, admins = %addresses.admins, "serving");
@@ -395,6 +427,10 @@ fn services(shared: &Arc<Shared>, handle: &Handle) -> (Serve, Serve) {
         )
         .add_service(
             ApprovalServiceServer::new(ApprovalApi(Arc::clone(shared)))
+                .max_decoding_message_size(admin_bytes),
+        )
+        .add_service(
+            WebhookServiceServer::new(WebhookApi(Arc::clone(shared)))
                 .max_decoding_message_size(admin_bytes),
         )
         .add_service(

@@ -161,7 +161,15 @@ async fn foreign_nested_and_misused_certificates_are_refused() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_admin_listener_takes_admins_only() {
-    let server = Server::start(Engine::Mem).await;
+    for server in [
+        Server::start(Engine::Mem).await,
+        Server::start_certificate_only(Engine::Mem).await,
+    ] {
+        takes_admins_only(&server).await;
+    }
+}
+
+async fn takes_admins_only(server: &Server) {
     assert!(list_hosts(server.admin().await).await.is_ok());
     let token = server.token(1).await;
     let host = server.enrol(&token).await.unwrap();

@@ -97,6 +97,7 @@ async fn order(
         life: Millis::hours(1),
         protected: false,
         over_cap: false,
+        endorsers: 0,
     };
     let act = Act {
         request: RequestId(std::array::from_fn(|_| fastrand::u8(..))),

@@ -54,7 +54,7 @@ pub fn permission_of(action: &Action) -> Permission {
         | Action::UnfenceHost(_)
         | Action::ReplaceHost(_) => Permission::Host,
         Action::Order(_) | Action::CancelOrder(_) => Permission::Contain,
-        Action::Approve(..) | Action::Deny(_) => Permission::Approve,
+        Action::Approve(..) | Action::Deny(_) | Action::Endorse(..) => Permission::Approve,
         Action::ApplyPolicy(_) => Permission::Policy,
         Action::Grant(..) => Permission::People,
     }
@@ -157,7 +157,7 @@ impl Control {
             if now.is_none() && !whole {
                 return refuse(format!("{id} is outside the grants of {}", caller.name));
             }
-        } else if let Action::CancelOrder(id) = action {
+        } else if let Action::CancelOrder(id) | Action::Endorse(id, _) = action {
             for (host, _) in self.orders.parts(*id) {
                 let labels = self.hosts.get(&host).map(|host| &host.record.labels);
                 if let Some(why) = labels.and_then(|labels| outside(host, labels)) {

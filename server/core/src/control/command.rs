@@ -10,6 +10,7 @@ use ringward_domain::command::{Action, Command, Outcome, Refusal};
 use ringward_domain::host::Labels;
 use ringward_domain::ids::{OrderId, ReleaseDigest, RolloutId};
 use ringward_domain::limits::REASON_BYTES_MAX;
+use ringward_domain::manifest::Signature;
 use ringward_domain::order_spec::OrderKind;
 use ringward_domain::people::Grant;
 use ringward_domain::{HostId, Timestamp};
@@ -39,6 +40,7 @@ pub(super) enum Act {
     Policy(Box<Policy>),
     Order(Box<super::orders::Decision>),
     CancelOrder(OrderId),
+    Endorse(OrderId, Box<Signature>),
     Grant(String, Vec<Grant>),
 }
 
@@ -161,6 +163,7 @@ impl Control {
             Action::ApplyPolicy(text) => decide_policy(text),
             Action::Order(spec) => self.decide_order(spec, command, leave),
             Action::CancelOrder(id) => self.decide_cancel(*id),
+            Action::Endorse(id, signature) => self.decide_endorse(*id, signature),
             Action::Grant(name, grants) => self.decide_grant(name, grants),
             Action::Approve(..) | Action::Deny(_) => Err(conflict(
                 "deciding on an approval",
@@ -201,6 +204,7 @@ impl Control {
             }
             Act::Order(decision) => self.give_order(*decision),
             Act::CancelOrder(id) => self.cancel_order(id),
+            Act::Endorse(id, signature) => self.endorse_order(id, *signature),
             Act::Grant(name, grants) => self.grant(&name, &grants),
         }
     }
@@ -227,6 +231,7 @@ impl Control {
             Action::ApplyPolicy(_) => ("policy apply", String::new()),
             Action::Order(spec) => (order_words(&spec.kind), String::new()),
             Action::CancelOrder(id) => ("order cancel", id.to_string()),
+            Action::Endorse(id, _) => ("order endorse", id.to_string()),
             Action::Approve(id, _) => ("approval approve", id.to_string()),
             Action::Deny(id) => ("approval deny", id.to_string()),
             Action::Grant(name, _) => ("people grant", name.clone()),

@@ -5,6 +5,7 @@
 //! never runs backwards; the wall clock is told by [`Control::wall_clock`] for display, expiry and
 //! maintenance windows.
 
+mod alerts;
 mod approvals;
 mod background;
 mod command;
@@ -98,6 +99,8 @@ pub struct Control {
     keys_seen: BTreeMap<String, BTreeSet<Sha256>>,
     /// Name of the machine this server runs on; empty where unknown.
     own_hostname: String,
+    /// Hosts that were shown another audit log than before, and when they said so last.
+    forks: BTreeMap<HostId, Timestamp>,
     out: Out,
 }
 
@@ -134,6 +137,7 @@ impl Control {
             approvals: BTreeMap::new(),
             keys_seen: BTreeMap::new(),
             own_hostname: String::new(),
+            forks: BTreeMap::new(),
             out: Out::default(),
         }
     }

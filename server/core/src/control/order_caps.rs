@@ -52,6 +52,7 @@ impl Control {
         for id in chosen {
             beyond += usize::from(self.room(&mut all, spec, *id, (times, free)).is_err());
             let away = spec.kind.disrupts() && !self.has_session(*id) && !slipped(Slip::AwayLetIn);
+            let away = away || spec.endorsers > 0;
             let part = match away {
                 true => Part {
                     progress: Progress::Pending,
@@ -142,7 +143,7 @@ impl Control {
                 })
                 .collect(),
         };
-        waiting.retain(|(_, host)| self.has_session(*host));
+        waiting.retain(|(id, host)| self.has_session(*host) && self.orders.is_endorsed(*id));
         if waiting.is_empty() {
             return;
         }

@@ -4,7 +4,7 @@ use super::Control;
 use super::orders::invalid;
 use crate::orders::Part;
 use ringward_domain::command::Refusal;
-use ringward_domain::limits::{ALLOW_MAX, LABEL_BYTES_MAX};
+use ringward_domain::limits::{ALLOW_MAX, ENDORSEMENTS_MAX, LABEL_BYTES_MAX};
 use ringward_domain::order_spec::{
     ORDER_LIFE_MAX, OrderHostView, OrderKind, OrderSpec, OrderView, Progress, TICKET_BYTES_MAX,
 };
@@ -29,7 +29,14 @@ impl Control {
             issued_unix_ms: order.issued_unix_ms,
             counts,
             left: order.ends_at().since(self.now),
+            endorsed_by: order.endorsements.iter().map(|s| s.key).collect(),
         })
+    }
+
+    /// What endorsements of an order sign; `None` where it takes none.
+    #[must_use]
+    pub fn order_statement(&self, id: OrderId) -> Option<Vec<u8>> {
+        self.orders.statement(id)
     }
 
     /// Every order, newest first.
@@ -82,6 +89,15 @@ pub(super) fn check_spec(spec: &OrderSpec) -> Result<(), Refusal> {
         return invalid(
             "life",
             "it has ended before it begins; name a time in the future",
+        );
+    }
+    if spec.endorsers as usize > ENDORSEMENTS_MAX {
+        return invalid("endorsers", format!("at most {ENDORSEMENTS_MAX} do"));
+    }
+    if spec.endorsers > 0 && spec.kind.endorsed().is_none() {
+        return invalid(
+            "endorsers",
+            format!("no host asks for them of a {}", spec.kind.verb()),
         );
     }
     if spec.life > ORDER_LIFE_MAX {

@@ -13,7 +13,8 @@ use crate::selector::Selector;
 use crate::slips::{Slip, slipped};
 use ringward_domain::command::{Command, Outcome, Refusal};
 use ringward_domain::host::HostState;
-use ringward_domain::limits::PINS_MAX;
+use ringward_domain::limits::{ENDORSEMENTS_MAX, PINS_MAX};
+use ringward_domain::manifest::Signature;
 use ringward_domain::order::Origin;
 use ringward_domain::order_spec::{
     NotDone, ORDER_HOSTS_MAX, OrderKind, OrderSpec, OrderTargets, Progress,
@@ -151,6 +152,7 @@ impl Control {
             issued_at: self.now,
             issued_unix_ms: self.wall_unix_ms,
             beyond_caps: beyond,
+            endorsements: Vec::new(),
         }
     }
 
@@ -315,6 +317,12 @@ impl Control {
                 outcome.hosts.push((name.to_owned(), hosts));
             }
         }
+        if spec.endorsers > 0 {
+            outcome.warnings.push(format!(
+                "nobody is told before {} people endorsed it: `ringwardctl orders endorse {}`",
+                spec.endorsers, decision.record.id
+            ));
+        }
         outcome.left_out = left_out;
         outcome
     }
@@ -421,6 +429,41 @@ impl Control {
         open.truncate(LISTED_MAX);
         outcome.hosts = vec![("cancelled".to_owned(), open)];
         Ok((outcome, Act::CancelOrder(id)))
+    }
+
+    pub(super) fn decide_endorse(&self, id: OrderId, signature: &Signature) -> Decided {
+        let order = self.orders.order(id).ok_or_else(|| no_order(id))?;
+        let what = format!("endorsing {id}");
+        let had = &order.endorsements;
+        let why = if order.spec.endorsers == 0 {
+            "it was given to be told at once: hosts that ask for endorsements refused it"
+        } else if had.iter().any(|known| known.key == signature.key) {
+            "this key endorsed it already"
+        } else if had.len() >= ENDORSEMENTS_MAX {
+            "it carries as many endorsements as a host reads"
+        } else if self.orders.open(id).next().is_none() {
+            "nothing of it is open"
+        } else {
+            let left = (order.spec.endorsers as usize).saturating_sub(had.len() + 1);
+            let mut outcome = said(match left {
+                0 => format!("{id} is endorsed: it goes out"),
+                left => format!("{id} waits for {left} more"),
+            });
+            outcome.order = Some(id);
+            return Ok((outcome, Act::Endorse(id, Box::new(signature.clone()))));
+        };
+        Err(conflict(
+            what,
+            why,
+            "look at it with `ringwardctl orders show`",
+        ))
+    }
+
+    pub(super) fn endorse_order(&mut self, id: OrderId, signature: Signature) {
+        if let Some(record) = self.orders.endorse(id, signature) {
+            self.out.put(Record::Order(Box::new(record)));
+            self.let_in_waiting(None);
+        }
     }
 
     pub(super) fn cancel_order(&mut self, id: OrderId) {

@@ -54,6 +54,7 @@ impl Control {
             fenced: false,
             replaces: self.same_machine(id, &facts.fingerprint),
             ephemeral: enrolment.ephemeral,
+            fork_seen: None,
             facts,
         };
         match self.hosts.get_mut(&id) {

@@ -70,6 +70,8 @@ impl Control {
             match record {
                 Record::Control(record) => control.restore_control(&record)?,
                 Record::Host(record) => {
+                    let fork = record.fork_seen.map(|at| (record.id, at));
+                    control.forks.extend(fork);
                     control.take_in_host(*record);
                 }
                 Record::Release(record) => {

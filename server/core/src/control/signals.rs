@@ -5,7 +5,7 @@ use crate::rollout::SignalSeen;
 use ringward_domain::ids::{BootId, SignalSeq};
 use ringward_domain::limits::SIGNALS_PER_BATCH_MAX;
 use ringward_domain::session::ToAgent;
-use ringward_domain::signal::Signal;
+use ringward_domain::signal::{Signal, SignalKind};
 use ringward_domain::{HostId, Timestamp};
 
 /// Times that a batch must begin after a gap before the gap is believed.
@@ -53,7 +53,18 @@ impl Control {
             .send(id, ToAgent::SignalsDurable { through: reached });
     }
 
+    fn fork_told(&mut self, id: HostId) {
+        if let Some(host) = self.hosts.get_mut(&id) {
+            host.record.fork_seen = Some(self.now);
+            self.forks.insert(id, self.now);
+            self.out.hosts.insert(id);
+        }
+    }
+
     fn weigh_signal(&mut self, id: HostId, signal: &Signal, boots: &[BootId]) {
+        if signal.kind == SignalKind::AuditFork {
+            self.fork_told(id);
+        }
         self.suspects_weigh(id, signal);
         for rollout in self.rollouts_of(id) {
             self.quietly(rollout, |rollout, now| {

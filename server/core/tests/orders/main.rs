@@ -62,6 +62,7 @@ fn step(world: &mut World) {
                 life: Millis::mins(1 + world.chance.below(300)),
                 protected: world.chance.one_in(4),
                 over_cap: world.chance.one_in(2),
+                endorsers: 0,
             };
             let _ = world.ask(&caller, Action::Order(Box::new(spec)));
         }

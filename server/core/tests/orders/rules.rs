@@ -17,6 +17,7 @@ fn quarantine(targets: OrderTargets) -> OrderSpec {
         life: Millis::hours(1),
         protected: false,
         over_cap: false,
+        endorsers: 0,
     }
 }
 

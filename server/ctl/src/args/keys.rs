@@ -18,6 +18,12 @@ pub enum Keys {
         #[arg(long, default_value_t = 1)]
         threshold: u32,
     },
+    /// Make one key of a person's own, to endorse orders with
+    Create {
+        /// File to write; its owner alone can read it
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
     /// Make the root that follows the one in force: add keys, revoke keys, change the threshold
     ///
     /// It counts once enough keys of the root before and enough of its own signed it. Others add

@@ -1,17 +1,16 @@
 //! The audit log.
 
-use super::{ANSWER_BYTES_MAX, Client, answered, request, taken};
+use super::{ANSWER_BYTES_MAX, Client, Wire, answered, request, taken};
 use crate::error::Error;
 use ringward_domain::AuditShown;
 use ringward_wire::pb;
 use ringward_wire::pb::audit_service_client::AuditServiceClient;
-use tonic::transport::Channel;
 
 /// Entries in one page.
 const PAGE: u32 = 1000;
 
 impl Client {
-    fn audit_service(&self) -> AuditServiceClient<Channel> {
+    fn audit_service(&self) -> AuditServiceClient<Wire> {
         AuditServiceClient::new(self.channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX)
     }
 

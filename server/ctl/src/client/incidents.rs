@@ -1,11 +1,10 @@
 //! Incidents and suspects.
 
-use super::{ANSWER_BYTES_MAX, Client, answered, request, taken, unreadable};
+use super::{ANSWER_BYTES_MAX, Client, Wire, answered, request, taken, unreadable};
 use crate::error::Error;
 use ringward_domain::incident::{IncidentView, SuspectView};
 use ringward_wire::pb;
 use ringward_wire::pb::suspect_service_client::SuspectServiceClient;
-use tonic::transport::Channel;
 
 /// What failing hosts have in common now.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
@@ -21,7 +20,7 @@ pub struct SuspectsNow {
 }
 
 impl Client {
-    fn suspect_service(&self) -> SuspectServiceClient<Channel> {
+    fn suspect_service(&self) -> SuspectServiceClient<Wire> {
         SuspectServiceClient::new(self.channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX)
     }
 

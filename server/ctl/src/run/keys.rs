@@ -14,6 +14,18 @@ pub(super) fn run(session: &Session, verb: &Keys) -> Result<(), Error> {
             keys,
             threshold,
         } => init(session, dir, *keys, *threshold),
+        Keys::Create { out } => {
+            let key = keys::ReleaseKey::create(out)?;
+            let made = serde_json::json!({ "key": key.id(), "public": key.public_hex() });
+            session.ui.print(&made, || {
+                format!(
+                    "key     {} (keep it away from the server)\npublic  {} (for orders.endorsers \
+                     in the agent.toml of hosts)\n",
+                    out.display(),
+                    key.public_hex()
+                )
+            })
+        }
         Keys::Rotate(order) => rotate(session, order),
         Keys::SignRoot {
             root: current,

@@ -8,6 +8,7 @@ mod labels;
 mod orders;
 mod releases;
 mod rollouts;
+mod webhooks;
 
 use crate::args::{Cli, Common, ContextVerb, Noun, Order, Rings};
 use crate::client::{Client, act};
@@ -42,6 +43,7 @@ pub async fn run(cli: Cli) -> Result<(), Error> {
         Noun::Rollouts(verb) => rollouts::run(&session, verb).await,
         Noun::Audit(verb) => audit::run(&session, verb).await,
         Noun::Incidents(verb) => incidents::run(&session, verb).await,
+        Noun::Webhooks(verb) => webhooks::run(&session, verb).await,
         Noun::Suspects { limit } => incidents::suspects(&session, limit).await,
         Noun::Quarantine(verb) => orders::quarantine(&session, verb).await,
         Noun::Release(to) => orders::release(&session, to).await,
@@ -175,28 +177,29 @@ async fn context_show(session: &Session) -> Result<(), Error> {
         }),
         Err(error) => Err(error),
     };
-    let [ca, certificate, key] = &context.sources;
     let server = match &answer {
         Ok(answer) => answer.clone(),
         Err(_) => "does not answer".to_owned(),
     };
-    let shown = serde_json::json!({
+    let mut shown = serde_json::json!({
         "context": context.path,
         "server": context.server,
         "answers": answer.is_ok(),
-        "ca": ca,
-        "certificate": certificate,
-        "key": key,
     });
+    for (name, source) in &context.sources {
+        shown[*name] = source.as_str().into();
+    }
     session.ui.print(&shown, || {
-        format!(
-            "context     {}\nserver      {} ({server})\nca          {}\ncertificate {}\nkey         {}\n",
-            clean(&context.path.display().to_string()),
-            clean(&context.server),
-            clean(ca),
-            clean(certificate),
-            clean(key),
-        )
+        let path = context.path.display().to_string();
+        let mut text = format!(
+            "context     {}\nserver      {} ({server})\n",
+            clean(&path),
+            clean(&context.server)
+        );
+        for (name, source) in &context.sources {
+            text.push_str(&format!("{name:<12}{}\n", clean(source)));
+        }
+        text
     })?;
     answer.map(|_| ())
 }

@@ -4,15 +4,18 @@ use super::{Session, fleet};
 use crate::args::Order;
 use crate::client::{Client, act};
 use crate::error::Error;
+use crate::keys::ReleaseKey;
 use crate::order_args::{Approvals, Orders, People, Quarantine, To};
-use crate::ui::note;
+use crate::ui::{note, sure};
 use crate::words::clean;
 use crate::{files, resolve, views};
 use ringward_domain::command::Action;
 use ringward_domain::order_spec::{OrderKind, OrderSpec, OrderTargets, OrderView};
 use ringward_domain::{HostId, OrderId};
 use ringward_wire::command::Act;
+use ringward_wire::merkle;
 use std::io::Read;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// Bytes of a file of hosts: 10,000 names.
@@ -58,6 +61,11 @@ pub(super) async fn orders(session: &Session, verb: Orders) -> Result<(), Error>
             let done = session.order_with(&client, &at_once, action).await;
             done.map(|_| ())
         }
+        Orders::Endorse {
+            order_id,
+            key,
+            order,
+        } => endorse(session, &order_id, &key, &order).await,
         Orders::Reboot(to) => place(session, OrderKind::Reboot, to).await,
         Orders::Collect(to) => place(session, OrderKind::Collect, to).await,
         Orders::Freeze(to) => place(session, OrderKind::Freeze, to).await,
@@ -88,10 +96,62 @@ async fn place(session: &Session, kind: OrderKind, to: To) -> Result<(), Error> 
         life: to.expires_in,
         protected: to.include_protected,
         over_cap: to.over_cap,
+        endorsers: to.endorsers,
     };
     let action = Action::Order(Box::new(spec));
     let done = session.order_with(&client, &to.order, action).await;
     done.map(|_| ())
+}
+
+/// What is signed is made here, of what was shown: the server is not believed.
+async fn endorse(
+    session: &Session,
+    order_id: &str,
+    key: &Path,
+    order: &Order,
+) -> Result<(), Error> {
+    let key = ReleaseKey::read(key)?;
+    let client = session.client().await?;
+    let id = find(&client, order_id).await?;
+    let view = client.order(id).await?;
+    let hosts = client.order_hosts(id).await?;
+    let mut tree = merkle::Tree::default();
+    for host in &hosts {
+        tree.push(merkle::leaf(&host.host.0.to_be_bytes()));
+    }
+    let root = tree.head().root;
+    let said = view.statement(hosts.len() as u64, &root).ok_or_else(|| {
+        Error::usage(
+            format!(
+                "no host asks for endorsements of a {}",
+                view.spec.kind.verb()
+            ),
+            "endorse quarantines, reboots and collections",
+        )
+    })?;
+    note(&String::from_utf8_lossy(&said));
+    let names: Vec<String> = hosts.iter().take(20).map(|h| clean(&h.hostname)).collect();
+    let more = hosts.len().saturating_sub(names.len());
+    note(&format!(
+        "hosts: {}{}",
+        names.join(", "),
+        match more {
+            0 => String::new(),
+            more => format!(" and {more} more (`orders show {id}`)"),
+        }
+    ));
+    let signed = (key.endorse(&said), key.public());
+    let dry = Act {
+        dry_run: true,
+        ..act(&order.reason)
+    };
+    let would = client.endorse(dry, id, signed.clone()).await?;
+    if order.dry_run {
+        return session.ui.outcome(&would, true);
+    }
+    sure(order, "Sign this?")?;
+    let done = client.endorse(act(&order.reason), id, signed).await?;
+    session.ui.outcome(&done, false)
 }
 
 async fn targets(client: &Client, to: &To) -> Result<OrderTargets, Error> {
@@ -262,14 +322,26 @@ pub(super) async fn people(session: &Session, verb: People) -> Result<(), Error>
             label,
             roles,
             life,
+            write,
             order,
         } => {
+            if let Some(file) = write.as_deref().filter(|file| file.exists()) {
+                let why = format!("{} is there already", file.display());
+                return Err(Error::usage(&why, "name another file"));
+            }
             let made = client.create_api_token(in_earnest(&order), label, roles, life);
             let (outcome, text) = made.await?;
-            match text {
-                None => session.ui.outcome(&outcome, order.dry_run),
+            match (text, write) {
+                (None, _) => session.ui.outcome(&outcome, order.dry_run),
+                (Some(text), Some(file)) => {
+                    let context = session.context()?.with_token(&text)?;
+                    files::create_private(&file, context.as_bytes())?;
+                    let words = format!("{}: in {}", outcome.summary, file.display());
+                    let json = serde_json::json!({ "context": file });
+                    session.ui.print(&json, || format!("{}\n", clean(&words)))
+                }
                 // The text alone goes to standard output, so that it can be piped.
-                Some(text) => {
+                (Some(text), None) => {
                     note(&clean(&outcome.summary));
                     let json = serde_json::json!({ "token": text });
                     session.ui.print(&json, || format!("{text}\n"))

@@ -24,7 +24,7 @@ use crate::clock::{FleetClock, unix_ms};
 use crate::error::ServerError;
 use crate::metrics::Metrics;
 use crate::storage::flush_heard;
-use batch::Work;
+use batch::{Work, sign};
 use ringward_domain::command::{Action, Command, Outcome, Refusal};
 use ringward_domain::host::HostState;
 use ringward_domain::people::Caller;
@@ -463,7 +463,9 @@ impl Actor {
                 if let Some(key) = caller.key {
                     self.control.saw_certificate(&caller.name, key);
                 }
-                self.control.ask_for(caller, command, now)?
+                let (outcome, mut effects) = self.control.ask_for(caller, command, now)?;
+                sign(&mut effects, &caller.name, &command.actor);
+                (outcome, effects)
             }
         };
         let done = outcome.approval.is_none();

@@ -123,7 +123,7 @@ impl FleetService for FleetApi {
             }));
         }
         let secret = Secret::new(random());
-        let order = order(act, &admin.name);
+        let order = order(act, &admin.signature());
         let (view, made) = self
             .0
             .tokens
@@ -181,7 +181,7 @@ impl FleetService for FleetApi {
         let admin = admin(&request)?;
         whole(&self.0.handle, &admin, Permission::Host).await?;
         let request = request.into_inner();
-        let order = order(Act::decode(request.act)?, &admin.name);
+        let order = order(Act::decode(request.act)?, &admin.signature());
         let (view, alive) = self
             .0
             .tokens
@@ -200,7 +200,7 @@ impl FleetService for FleetApi {
         let admin = admin(&request)?;
         let request = request.into_inner();
         let caller = admin.caller(breaks_glass(request.act.as_ref()));
-        let command = command::set_labels(request, &admin.name);
+        let command = command::set_labels(request, &admin.signature());
         carry_out(&self.0.handle, caller, command).await
     }
 
@@ -245,7 +245,7 @@ impl FleetApi {
         action: fn(HostId) -> Action,
     ) -> Answer {
         let admin = admin(&request)?;
-        let command = command::on_host(request.into_inner(), &admin.name, action);
+        let command = command::on_host(request.into_inner(), &admin.signature(), action);
         carry_out(&self.0.handle, admin.caller(false), command).await
     }
 

@@ -10,6 +10,7 @@ use ringward_wire::{permission, status};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 
 /// The gate of both listeners.
@@ -43,7 +44,7 @@ impl Door {
                 .ok_or_else(|| Status::unimplemented("there is no such call"))?,
         };
         if let Some(text) = bearer {
-            peer.identity = self.of_token(&text).await?;
+            (peer.identity, peer.closing) = self.of_token(&text).await?;
         }
         match (&peer.identity, needs) {
             // Each call of an agent looks at its certificate itself, and says what to do without.
@@ -57,7 +58,7 @@ impl Door {
             (Identity::None, _) => Err(status::problem(
                 Code::Unauthenticated,
                 "this call needs an admin's certificate, session or API token",
-                "use a context file that `ringward-server init` wrote",
+                "use a context file of `ringward-server admin`, or one with the token",
             )),
             (Identity::Host(_) | Identity::Expired(_), _) => {
                 Err(Status::permission_denied("this call is for people"))
@@ -83,7 +84,8 @@ impl Door {
         }
     }
 
-    async fn of_token(&self, text: &str) -> Result<Identity, Status> {
+    /// Whose token it is, and what fires at its end.
+    async fn of_token(&self, text: &str) -> Result<(Identity, CancellationToken), Status> {
         let token = self.accounts.token(text).await.map_err(|error| {
             tracing::error!(%error, "looking up an API token");
             Status::unavailable("API tokens cannot be read at this moment; try again")
@@ -95,10 +97,13 @@ impl Door {
                 "make another with `ringwardctl people token`",
             )
         })?;
-        Ok(Identity::Admin(Arc::new(AdminIdentity {
+        let ended = self.accounts.end_of(&token);
+        let identity = Identity::Admin(Arc::new(AdminIdentity {
+            token: Some(token.id()),
             name: token.owner,
             key: None,
             by: Proof::Token(token.grants),
-        })))
+        }));
+        Ok((identity, ended))
     }
 }

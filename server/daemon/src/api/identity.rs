@@ -32,7 +32,7 @@ impl IdentityApi {
         action: fn(HostId) -> Action,
     ) -> Answer {
         let admin = admin(&request)?;
-        let command = command::on_host(request.into_inner(), &admin.name, action);
+        let command = command::on_host(request.into_inner(), &admin.signature(), action);
         carry_out(&self.0.handle, admin.caller(false), command).await
     }
 }

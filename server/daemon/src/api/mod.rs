@@ -15,6 +15,7 @@ mod session;
 mod suspects;
 mod trust;
 mod watch;
+mod webhooks;
 
 pub use agent::AgentApi;
 pub use audit::AuditApi;
@@ -30,6 +31,7 @@ pub use rollout::RolloutApi;
 pub use suspects::SuspectApi;
 pub use trust::TrustApi;
 pub use watch::WatchApi;
+pub use webhooks::WebhookApi;
 
 use crate::accounts::Accounts;
 use crate::actor::{Gone, Handle};
@@ -54,8 +56,12 @@ use tonic::{Code, Request, Response, Status};
 
 /// What every service needs.
 pub struct Shared {
+    /// Who outside of this server is told.
+    pub webhooks: Arc<crate::webhooks::Webhooks>,
     /// The way to the decisions.
     pub handle: Handle,
+    /// Browsers that are signed in.
+    pub sessions: Arc<crate::web::Sessions>,
     /// Passwords and API tokens.
     pub accounts: Arc<Accounts>,
     /// Enrolment tokens.

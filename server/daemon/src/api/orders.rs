@@ -1,12 +1,15 @@
 //! Orders to hosts, and what waits for a second person.
 
 use super::{Shared, admin, breaks_glass, carry_out, not_found, page_of};
+use ring::signature::{ED25519, UnparsedPublicKey};
+use ringward_domain::command::Action;
 use ringward_domain::order_spec::{ApprovalState, OrderTargets, OrderView};
 use ringward_domain::people::Permission;
 use ringward_domain::{HostId, OrderId};
 use ringward_wire::page::PageRequest;
 use ringward_wire::pb::approval_service_server::ApprovalService;
 use ringward_wire::pb::order_service_server::OrderService;
+use ringward_wire::token::sha256;
 use ringward_wire::{pb, people, status};
 use std::sync::Arc;
 use tonic::{Request, Response, Status};
@@ -38,14 +41,35 @@ impl OrderService for OrderApi {
         let admin = admin(&request)?;
         let request = request.into_inner();
         let caller = admin.caller(breaks_glass(request.act.as_ref()));
-        let command = people::place(request, &admin.name);
+        let command = people::place(request, &admin.signature());
         carry_out(&self.0.handle, caller, command).await
     }
 
     async fn cancel(&self, request: Request<pb::OrderCommand>) -> Answer<pb::Outcome> {
         let admin = admin(&request)?;
-        let command = people::cancel(request.into_inner(), &admin.name);
+        let command = people::cancel(request.into_inner(), &admin.signature());
         carry_out(&self.0.handle, admin.caller(false), command).await
+    }
+
+    async fn endorse(&self, request: Request<pb::EndorseRequest>) -> Answer<pb::Outcome> {
+        let admin = admin(&request)?;
+        let (command, key) = people::endorse(request.into_inner(), &admin.signature())?;
+        if let Action::Endorse(id, signature) = &command.action {
+            let id = *id;
+            let said = self.0.handle.ask(move |seen| {
+                let known = seen.control.order_view(id).is_some();
+                known.then(|| seen.control.order_statement(id).unwrap_or_default())
+            });
+            let said = said.await?.ok_or_else(|| no_order(id))?;
+            let valid = UnparsedPublicKey::new(&ED25519, key).verify(&said, &signature.signature);
+            if sha256(&key).0 != signature.key.0 || valid.is_err() {
+                return Err(status::bad_field(
+                    "signature",
+                    "is not of this key over what the order says, to all of its hosts",
+                ));
+            }
+        }
+        carry_out(&self.0.handle, admin.caller(false), Ok(command)).await
     }
 
     async fn list(
@@ -140,13 +164,13 @@ impl ApprovalService for ApprovalApi {
 
     async fn approve(&self, request: Request<pb::ApproveRequest>) -> Answer<pb::Outcome> {
         let admin = admin(&request)?;
-        let command = people::approve(request.into_inner(), &admin.name);
+        let command = people::approve(request.into_inner(), &admin.signature());
         carry_out(&self.0.handle, admin.caller(false), command).await
     }
 
     async fn deny(&self, request: Request<pb::ApprovalCommand>) -> Answer<pb::Outcome> {
         let admin = admin(&request)?;
-        let command = people::deny(request.into_inner(), &admin.name);
+        let command = people::deny(request.into_inner(), &admin.signature());
         carry_out(&self.0.handle, admin.caller(false), command).await
     }
 }

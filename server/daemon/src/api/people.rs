@@ -3,6 +3,7 @@
 use super::{Shared, admin, breaks_glass, carry_out, plain_outcome, store_failed};
 use crate::accounts::{AccountError, ApiToken};
 use crate::clock::unix_ms;
+use crate::pki::AdminIdentity;
 use ringward_domain::Millis;
 use ringward_domain::people::{Grant, Permission, Proof};
 use ringward_server_core::people::PersonRecord;
@@ -19,7 +20,7 @@ pub struct PeopleApi(pub Arc<Shared>);
 
 type Answer<T> = Result<Response<T>, Status>;
 
-fn account_failed(error: AccountError) -> Status {
+pub(super) fn account_failed(error: AccountError) -> Status {
     let why = error.to_string();
     match error {
         AccountError::Invalid(field, why) => status::bad_field(field, &why),
@@ -31,6 +32,16 @@ fn account_failed(error: AccountError) -> Status {
         }
         AccountError::Fenced => Status::unavailable(why),
         AccountError::Store(error) => store_failed(&error),
+    }
+}
+
+fn not_by_token(admin: &AdminIdentity, why: &str) -> Result<(), Status> {
+    match admin.by {
+        Proof::Token(_) => {
+            let next = "come as the person, with certificate or password";
+            Err(status::problem(Code::PermissionDenied, why, next))
+        }
+        Proof::Certificate | Proof::Session => Ok(()),
     }
 }
 
@@ -95,14 +106,20 @@ impl PeopleService for PeopleApi {
         let admin = admin(&request)?;
         let request = request.into_inner();
         let caller = admin.caller(breaks_glass(request.act.as_ref()));
-        let command = people::grant(request, &admin.name);
+        let command = people::grant(request, &admin.signature());
         carry_out(&self.0.handle, caller, command).await
     }
 
     async fn set_password(&self, request: Request<pb::SetPasswordRequest>) -> Answer<pb::Outcome> {
         let admin = admin(&request)?;
+        // Whoever has a token could sign in as its owner then, and approve.
+        not_by_token(&admin, "a token sets no password")?;
         let request = request.into_inner();
         let act = Act::decode(request.act)?;
+        let other = request.person != admin.name;
+        if other {
+            super::whole(&self.0.handle, &admin, Permission::People).await?;
+        }
         let (people, _) = self.everybody().await?;
         if !people.iter().any(|person| person.name == request.person) {
             return Err(status::bad_field(
@@ -111,7 +128,6 @@ impl PeopleService for PeopleApi {
             ));
         }
         // Whoever sets somebody's password can sign in as them, and be their own second person.
-        let other = request.person != admin.name;
         let approver = people.iter().any(|person| {
             person.name == request.person
                 && person
@@ -129,9 +145,15 @@ impl PeopleService for PeopleApi {
         if !act.dry_run {
             self.0
                 .accounts
-                .set_password(&admin.name, &request.person, request.password, &act.reason)
+                .set_password(
+                    &admin.signature(),
+                    &request.person,
+                    request.password,
+                    &act.reason,
+                )
                 .await
                 .map_err(account_failed)?;
+            self.0.sessions.close_of(&request.person);
         }
         let summary = format!("the password of {} is changed", request.person);
         Ok(Response::new(plain_outcome(summary).into()))
@@ -142,13 +164,7 @@ impl PeopleService for PeopleApi {
         request: Request<pb::CreateApiTokenRequest>,
     ) -> Answer<pb::CreateApiTokenResponse> {
         let admin = admin(&request)?;
-        if matches!(admin.by, Proof::Token(_)) {
-            return Err(status::problem(
-                Code::PermissionDenied,
-                "a token makes no tokens",
-                "sign in as the person",
-            ));
-        }
+        not_by_token(&admin, "a token makes no tokens")?;
         let request = request.into_inner();
         let act = Act::decode(request.act)?;
         let grants = request.grants.into_iter().map(Grant::try_from);
@@ -202,7 +218,7 @@ impl PeopleService for PeopleApi {
         if !act.dry_run {
             self.0
                 .accounts
-                .revoke_token(&admin.name, owner, &request.id, &act.reason)
+                .revoke_token(&admin.signature(), owner, &request.id, &act.reason)
                 .await
                 .map_err(account_failed)?;
         }

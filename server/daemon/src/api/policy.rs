@@ -30,7 +30,7 @@ impl PolicyService for PolicyApi {
             dry_run: true,
             break_glass: false,
         };
-        let command = act.command(&admin.name, Action::ApplyPolicy(policy));
+        let command = act.command(&admin.signature(), Action::ApplyPolicy(policy));
         let outcome = self.0.handle.command(command).await?;
         let outcome = outcome.map_err(|refusal| status::refused(&refusal))?;
         Ok(Response::new(outcome.into()))
@@ -43,7 +43,7 @@ impl PolicyService for PolicyApi {
         let admin = admin(&request)?;
         let request = request.into_inner();
         let caller = admin.caller(breaks_glass(request.act.as_ref()));
-        let command = command::apply_policy(request, &admin.name);
+        let command = command::apply_policy(request, &admin.signature());
         carry_out(&self.0.handle, caller, command).await
     }
 

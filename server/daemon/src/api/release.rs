@@ -57,7 +57,7 @@ impl ReleaseService for ReleaseApi {
             .acquire()
             .await
             .map_err(|_| Status::unavailable("the server is stopping"))?;
-        let upload = self.begin(&mut parts, admin.name.clone()).await?;
+        let upload = self.begin(&mut parts, admin.signature()).await?;
         if !upload.act.dry_run {
             self.receive(&mut parts, &upload).await?;
         }
@@ -164,7 +164,7 @@ impl ReleaseApi {
         action: fn(ReleaseDigest) -> Action,
     ) -> Answer {
         let admin = admin(&request)?;
-        let command = command::on_release(request.into_inner(), &admin.name, action);
+        let command = command::on_release(request.into_inner(), &admin.signature(), action);
         carry_out(&self.0.handle, admin.caller(false), command).await
     }
 

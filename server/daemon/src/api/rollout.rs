@@ -25,13 +25,13 @@ impl RolloutApi {
         action: fn(RolloutId) -> Action,
     ) -> Answer {
         let admin = admin(&request)?;
-        let command = command::on_rollout(request.into_inner(), &admin.name, action);
+        let command = command::on_rollout(request.into_inner(), &admin.signature(), action);
         carry_out(&self.0.handle, admin.caller(false), command).await
     }
 
     async fn on_fleet(&self, request: Request<pb::FleetCommand>, action: Action) -> Answer {
         let admin = admin(&request)?;
-        let command = command::on_fleet(request.into_inner(), &admin.name, action);
+        let command = command::on_fleet(request.into_inner(), &admin.signature(), action);
         carry_out(&self.0.handle, admin.caller(false), command).await
     }
 }
@@ -50,13 +50,13 @@ impl RolloutService for RolloutApi {
         let admin = admin(&request)?;
         let request = request.into_inner();
         let caller = admin.caller(breaks_glass(request.act.as_ref()));
-        let command = command::start(request, &admin.name);
+        let command = command::start(request, &admin.signature());
         carry_out(&self.0.handle, caller, command).await
     }
 
     async fn rollback(&self, request: Request<pb::RollbackRequest>) -> Answer {
         let admin = admin(&request)?;
-        let command = command::rollback(request.into_inner(), &admin.name);
+        let command = command::rollback(request.into_inner(), &admin.signature());
         carry_out(&self.0.handle, admin.caller(false), command).await
     }
 

@@ -175,7 +175,7 @@ impl<A: Answer> Shared<A> {
         else {
             return;
         };
-        let (age, _held) = match identity {
+        let (age, held) = match identity {
             Identity::None | Identity::Expired(_) => (
                 Duration::from_secs(self.limits.unauthenticated_age_s),
                 Some(ticket),
@@ -185,16 +185,38 @@ impl<A: Answer> Shared<A> {
                 (spread(self.limits.connection_age_s), None)
             }
         };
+        let is_person = self.which == Which::Admins && held.is_some();
         let peer = Peer {
             address,
             identity,
             closing: stop.child_token(),
             stop,
+            vouched: is_person.then(CancellationToken::new),
         };
         match self.which {
-            Which::Agents => Box::pin(self.serve_http2(tls, peer, age)).await,
-            Which::Admins => Box::pin(self.serve_any(tls, peer, age)).await,
+            Which::Agents => {
+                Box::pin(self.serve_http2(tls, peer, age)).await;
+                drop(held);
+            }
+            Which::Admins => {
+                let aging = self.aging(peer.vouched.clone(), age, held);
+                Box::pin(self.serve_any(tls, peer, aging)).await;
+            }
         }
+    }
+
+    /// Ends when a connection is old enough. One that was a stranger's, until a token or a session
+    /// told whose it is, gives the stranger's place back and lives as long as others.
+    async fn aging(&self, vouched: Option<CancellationToken>, age: Duration, held: Option<Ticket>) {
+        let Some(vouched) = vouched else {
+            return tokio::time::sleep(age).await;
+        };
+        tokio::select! {
+            () = tokio::time::sleep(age) => return,
+            () = vouched.cancelled() => {}
+        }
+        drop(held);
+        tokio::time::sleep(spread(self.limits.connection_age_s)).await;
     }
 
     /// The handshake, and who came. The stream is boxed: each future that it is handed on to would
@@ -290,7 +312,7 @@ impl<A: Answer> Shared<A> {
         let _ = timeout(GOODBYE, connection).await;
     }
 
-    async fn serve_any(&self, tls: Tls, peer: Peer, age: Duration) {
+    async fn serve_any(&self, tls: Tls, peer: Peer, aging: impl Future<Output = ()>) {
         let limits = &self.limits;
         let mut builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
         builder
@@ -315,7 +337,7 @@ impl<A: Answer> Shared<A> {
         tokio::select! {
             ended = &mut connection => return self.ended(ended.is_err()),
             () = peer.closing.cancelled() => {}
-            () = tokio::time::sleep(age) => self.aged(&peer),
+            () = aging => self.aged(&peer),
         }
         connection.as_mut().graceful_shutdown();
         let _ = timeout(GOODBYE, connection).await;

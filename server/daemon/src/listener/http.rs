@@ -1,11 +1,13 @@
 //! What a connection serves: the gRPC services of its listener, and on the admins' also the pages a
 //! monitoring system reads.
 
-use super::Peer;
+use super::{Identity, Peer};
 use crate::metrics::Metrics;
+use crate::web::SignIn;
 use http::{Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use std::future::Future;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -53,6 +55,7 @@ pub trait Gate: Send + Sync + 'static {
 pub struct Serve {
     routes: Kind,
     pages: Option<Arc<dyn AdminPages>>,
+    sign_in: Option<SignIn>,
     metrics: Arc<Metrics>,
     unary_timeout: Duration,
     gate: Arc<dyn Gate>,
@@ -82,6 +85,7 @@ impl Serve {
             gate,
             routes: Kind::Grpc(routes.prepare()),
             pages: None,
+            sign_in: None,
             metrics,
             unary_timeout,
         }
@@ -99,8 +103,18 @@ impl Serve {
             gate,
             routes: Kind::GrpcAndWeb(GrpcWebLayer::new().layer(routes.prepare())),
             pages: Some(pages),
+            sign_in: None,
             metrics,
             unary_timeout,
+        }
+    }
+
+    /// The same, where people may also sign in.
+    #[must_use]
+    pub fn with_sign_in(self, sign_in: SignIn) -> Self {
+        Self {
+            sign_in: Some(sign_in),
+            ..self
         }
     }
 
@@ -140,12 +154,21 @@ impl Serve {
             .map(str::to_owned)
             .filter(|_| self.pages.is_some());
         let path = request.uri().path().to_owned();
-        let Some(peer) = request.extensions().get::<Peer>().cloned() else {
+        let Some(mut peer) = request.extensions().get::<Peer>().cloned() else {
             return Ok(());
         };
+        if let (Identity::None, Some(sign_in)) = (&peer.identity, &self.sign_in)
+            && let Some(session) = sign_in.session(request.headers())
+        {
+            peer.identity = Identity::Admin(session.admin);
+            peer.closing = session.ended;
+        }
         let kind = request.headers().get(header::CONTENT_TYPE).cloned();
         match self.gate.admit(path, peer, bearer).await {
             Ok(peer) => {
+                if let (Identity::Admin(_), Some(vouched)) = (&peer.identity, &peer.vouched) {
+                    vouched.cancel();
+                }
                 request.extensions_mut().insert(peer);
                 Ok(())
             }
@@ -165,15 +188,23 @@ impl Serve {
         }
     }
 
-    async fn call(mut self, mut request: Request<Incoming>) -> Response<Body> {
+    async fn call(mut self, mut request: Request<Incoming>, from: IpAddr) -> Response<Body> {
+        if self.pages.is_some() && crate::web::is_cross_origin(&request) {
+            return crate::web::refuse_cross_origin();
+        }
+        if let Some(sign_in) = &self.sign_in
+            && is_without_certificate(&request)
+        {
+            request = match sign_in.answer(request, from).await {
+                Ok(answered) => return answered,
+                Err(request) => request,
+            };
+        }
         if let Err(refused) = self.admit(&mut request).await {
             return refused;
         }
         if let Some(page) = self.page(&request) {
             return page;
-        }
-        if self.pages.is_some() && crate::web::is_cross_origin(&request) {
-            return crate::web::refuse_cross_origin();
         }
         let is_upload = UPLOADS.contains(&request.uri().path());
         let request = request.map(Body::new);
@@ -205,6 +236,11 @@ impl Serve {
     }
 }
 
+fn is_without_certificate(request: &Request<Incoming>) -> bool {
+    let peer = request.extensions().get::<Peer>();
+    peer.is_some_and(|peer| matches!(peer.identity, Identity::None))
+}
+
 fn infallible<T>(result: Result<T, std::convert::Infallible>) -> T {
     match result {
         Ok(value) => value,
@@ -226,7 +262,7 @@ impl Answer for Serve {
         let serve = self.clone();
         let started = Instant::now();
         async move {
-            let response = serve.call(request).await;
+            let response = serve.call(request, address.ip()).await;
             tracing::debug!(
                 %address,
                 path,

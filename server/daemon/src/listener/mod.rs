@@ -26,12 +26,14 @@ pub struct Peer {
     pub closing: CancellationToken,
     /// Fires when every connection is to be closed: the server stops.
     pub stop: CancellationToken,
+    /// Fired once a call on a connection without certificate proved by token or session who calls.
+    pub vouched: Option<CancellationToken>,
 }
 
 /// A peer's identity.
 #[derive(Debug, Clone)]
 pub enum Identity {
-    /// No client certificate: may enrol, nothing else.
+    /// No client certificate: a host may enrol, a person may show a token or sign in.
     None,
     /// A host.
     Host(Arc<HostIdentity>),

@@ -96,15 +96,21 @@ fn is_expired(error: &Error) -> bool {
 /// # Errors
 /// Where certificates or keys cannot be used.
 pub fn agent_tls(pki: &Pki, names: &ServerNames) -> Result<Arc<ServerConfig>, ServerError> {
-    server_config(pki, Which::Agents, names, &[b"h2"])
+    server_config(pki, Which::Agents, names, &[b"h2"], false)
 }
 
-/// TLS of the admins' listener: no connection without an admin's certificate.
+/// TLS of the admins' listener: an admin's certificate is verified where one is shown. Without one
+/// every call asks for an API token or a session, unless `certificate_only`: then nobody gets as far.
 ///
 /// # Errors
 /// Where certificates or keys cannot be used.
-pub fn admin_tls(pki: &Pki, names: &ServerNames) -> Result<Arc<ServerConfig>, ServerError> {
-    server_config(pki, Which::Admins, names, &[b"h2", b"http/1.1"])
+pub fn admin_tls(
+    pki: &Pki,
+    names: &ServerNames,
+    certificate_only: bool,
+) -> Result<Arc<ServerConfig>, ServerError> {
+    let protocols: &[&[u8]] = &[b"h2", b"http/1.1"];
+    server_config(pki, Which::Admins, names, protocols, certificate_only)
 }
 
 fn server_config(
@@ -112,6 +118,7 @@ fn server_config(
     which: Which,
     names: &ServerNames,
     protocols: &[&[u8]],
+    certificate_only: bool,
 ) -> Result<Arc<ServerConfig>, ServerError> {
     let tls_error = |doing| move |source| ServerError::Tls { doing, source };
     let mut anchors = RootCertStore::empty();
@@ -122,9 +129,9 @@ fn server_config(
     let provider = ringward_wire::tls::provider();
     let verifier =
         WebPkiClientVerifier::builder_with_provider(Arc::new(anchors), Arc::clone(&provider));
-    let verifier = match which {
-        Which::Agents => verifier.allow_unauthenticated(),
-        Which::Admins => verifier,
+    let verifier = match certificate_only {
+        false => verifier.allow_unauthenticated(),
+        true => verifier,
     };
     let verifier = verifier.build().map_err(|error| {
         ServerError::refused(

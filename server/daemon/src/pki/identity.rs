@@ -33,15 +33,26 @@ pub struct AdminIdentity {
     pub key: Option<Sha256>,
     /// How it was proved.
     pub by: Proof,
+    /// Name of the API token that was shown.
+    pub token: Option<String>,
 }
 
 impl AdminIdentity {
+    /// How the audit log names who did something: a token's deeds are told from its owner's.
+    pub fn signature(&self) -> String {
+        match &self.token {
+            None => self.name.clone(),
+            Some(token) => format!("{} by token {token}", self.name),
+        }
+    }
+
     /// Somebody who signed in without a certificate.
     pub fn signed_in(name: String) -> Self {
         Self {
             name,
             key: None,
             by: Proof::Session,
+            token: None,
         }
     }
 
@@ -139,6 +150,7 @@ pub fn admin_identity(der: &[u8]) -> Result<AdminIdentity, IdentityError> {
         name: name.to_owned(),
         key: Some(sha256(certificate.public_key().raw)),
         by: Proof::Certificate,
+        token: None,
     })
 }
 

@@ -1,15 +1,11 @@
 //! The plain listener: loopback only, for a browser on the server's own machine or at the end of an
 //! SSH tunnel. It takes a session cookie instead of a certificate.
 
-use super::login;
-use super::session::{SESSION_LIFE_MS, Session, Sessions};
-use super::{assets, header_text, is_cross_origin, json, refuse_cross_origin, text};
-use crate::clock::unix_ms;
-use crate::data_dir::DataDir;
+use super::sign_in::SignIn;
+use super::{assets, header_text, is_cross_origin, refuse_cross_origin, text};
 use crate::error::ServerError;
 use crate::listener::{Answer, Identity, Peer, Serve};
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -30,16 +26,10 @@ const CONNECTIONS: usize = 128;
 const HEADERS_TIMEOUT: Duration = Duration::from_secs(5);
 /// Bytes of a connection's read buffer, and so of a request's headers.
 const HEADERS_BYTES_MAX: usize = 16 * 1024;
-/// Bytes of a login.
-const LOGIN_BYTES_MAX: usize = 1024;
 /// Pause after an accept that failed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How long a connection has to finish at a stop.
 const GOODBYE: Duration = Duration::from_secs(2);
-/// Before the port in the cookie's name: cookies do not know ports, so two servers on one machine
-/// would sign each other's people out.
-const COOKIE: &str = "ringward_";
-
 /// The plain dashboard listener.
 pub struct Dashboard {
     tcp: TcpListener,
@@ -48,8 +38,7 @@ pub struct Dashboard {
 
 struct Shared {
     serve: Serve,
-    sessions: Sessions,
-    data: DataDir,
+    sign_in: SignIn,
     port: u16,
     connections: Arc<Semaphore>,
     stop: CancellationToken,
@@ -76,15 +65,14 @@ impl Dashboard {
         tcp: TcpListener,
         address: SocketAddr,
         serve: Serve,
-        data: DataDir,
+        sign_in: SignIn,
         stop: CancellationToken,
     ) -> Self {
         Self {
             tcp,
             shared: Arc::new(Shared {
                 serve,
-                sessions: Sessions::new(stop.child_token()),
-                data,
+                sign_in,
                 port: address.port(),
                 connections: Arc::new(Semaphore::new(CONNECTIONS)),
                 stop,
@@ -151,21 +139,15 @@ impl Shared {
         if is_cross_origin(&request) {
             return refuse_cross_origin();
         }
-        let path = request.uri().path().to_owned();
-        match (request.method(), path.as_str()) {
-            (&Method::GET, "/session") => self.who(&request),
-            (&Method::GET | &Method::HEAD, path) => assets::answer(path),
-            (&Method::POST, "/login") if is_kind(&request, "application/json") => {
-                self.login(request).await
-            }
-            (&Method::POST, "/logout") if is_kind(&request, "application/json") => {
-                self.logout(&request)
-            }
+        let request = match self.sign_in.answer(request, address.ip()).await {
+            Ok(answered) => return answered,
+            Err(request) => request,
+        };
+        match *request.method() {
+            Method::GET | Method::HEAD => assets::answer(request.uri().path()),
             // A form or a script of another page cannot send this kind without asking first, and
             // nobody here answers such a question.
-            (&Method::POST, _) if is_kind(&request, "application/grpc-web") => {
-                self.call(request, address).await
-            }
+            Method::POST if is_grpc_web(&request) => self.call(request, address).await,
             _ => text(StatusCode::NOT_FOUND, "nothing is here\n"),
         }
     }
@@ -180,67 +162,8 @@ impl Shared {
             .any(|name| host == format!("{name}:{}", self.port))
     }
 
-    fn who(&self, request: &Request<Incoming>) -> Response<Body> {
-        match self.session(request) {
-            Some(session) => json(
-                StatusCode::OK,
-                &serde_json::json!({
-                    "actor": session.admin.name,
-                    "by": "login",
-                    "expires_unix_ms": session.expires_unix_ms,
-                }),
-            ),
-            // No error: a browser would put one into its console for a question that was fair.
-            None => json(StatusCode::OK, &serde_json::Value::Null),
-        }
-    }
-
-    async fn login(&self, request: Request<Incoming>) -> Response<Body> {
-        let body = Limited::new(request.into_body(), LOGIN_BYTES_MAX);
-        let Ok(body) = body
-            .collect()
-            .await
-            .map(http_body_util::Collected::to_bytes)
-        else {
-            return text(StatusCode::BAD_REQUEST, "the login cannot be read\n");
-        };
-        let word = serde_json::from_slice::<serde_json::Value>(&body)
-            .ok()
-            .and_then(|value| Some(value.get("token")?.as_str()?.to_owned()));
-        let data = self.data.clone();
-        let admin = match word {
-            None => None,
-            Some(word) => tokio::task::spawn_blocking(move || login::take(&data, &word, unix_ms()))
-                .await
-                .ok()
-                .flatten(),
-        };
-        let Some(admin) = admin else {
-            tracing::warn!("a login with a word that is not good was refused");
-            return text(
-                StatusCode::FORBIDDEN,
-                "This word is not good: used, older than two minutes, or mistyped. Ask for another \
-                 with `ringward-server login`.\n",
-            );
-        };
-        tracing::info!(actor = admin, "signed in to the dashboard");
-        let secret = self.sessions.open(admin.clone(), unix_ms());
-        let mut response = json(StatusCode::OK, &serde_json::json!({ "actor": admin }));
-        self.set_cookie(&mut response, &secret, SESSION_LIFE_MS / 1_000);
-        response
-    }
-
-    fn logout(&self, request: &Request<Incoming>) -> Response<Body> {
-        if let Some(secret) = self.cookie(request) {
-            self.sessions.close(&secret);
-        }
-        let mut response = json(StatusCode::OK, &serde_json::Value::Null);
-        self.set_cookie(&mut response, "", 0);
-        response
-    }
-
     async fn call(&self, request: Request<Incoming>, address: SocketAddr) -> Response<Body> {
-        let Some(session) = self.session(&request) else {
+        let Some(session) = self.sign_in.session(request.headers()) else {
             return signed_out();
         };
         let peer = Peer {
@@ -248,36 +171,15 @@ impl Shared {
             identity: Identity::Admin(Arc::clone(&session.admin)),
             stop: session.ended.clone(),
             closing: session.ended,
+            vouched: None,
         };
         self.serve.answer(request, &peer).await
     }
-
-    fn session(&self, request: &Request<Incoming>) -> Option<Session> {
-        self.sessions.find(&self.cookie(request)?, unix_ms())
-    }
-
-    fn cookie(&self, request: &Request<Incoming>) -> Option<String> {
-        let name = format!("{COOKIE}{}", self.port);
-        let all = header_text(request, &header::COOKIE)?;
-        all.split(';')
-            .filter_map(|pair| pair.trim().split_once('='))
-            .find(|(key, _)| *key == name)
-            .map(|(_, value)| value.to_owned())
-    }
-
-    fn set_cookie(&self, response: &mut Response<Body>, secret: &str, age_s: u64) {
-        let cookie = format!(
-            "{COOKIE}{}={secret}; Path=/; HttpOnly; SameSite=Strict; Max-Age={age_s}",
-            self.port
-        );
-        if let Ok(value) = HeaderValue::from_str(&cookie) {
-            response.headers_mut().insert(header::SET_COOKIE, value);
-        }
-    }
 }
 
-fn is_kind(request: &Request<Incoming>, kind: &str) -> bool {
-    header_text(request, &header::CONTENT_TYPE).is_some_and(|value| value.starts_with(kind))
+fn is_grpc_web(request: &Request<Incoming>) -> bool {
+    header_text(request, &header::CONTENT_TYPE)
+        .is_some_and(|value| value.starts_with("application/grpc-web"))
 }
 
 /// What a gRPC-web client takes as "sign in first".

@@ -5,16 +5,20 @@ mod assets;
 mod listener;
 mod login;
 mod session;
+mod sign_in;
 
 pub use listener::{Dashboard, bind};
 pub use login::{LoginWord, new_login_word};
+pub use session::Sessions;
+pub use sign_in::{SignIn, Ways};
 
 use crate::listener::{Identity, Peer};
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use tonic::body::Body;
 
-/// What a browser asks of an admin's listener: a file of the page, or who is signed in.
+/// What a browser asks of an admin's listener: a file of the page, or who came with a certificate.
+/// The files tell nobody anything, so whoever is not signed in gets them too.
 ///
 /// Nothing here needs a check of the `Host` header: a name that is rebound to this address has no
 /// certificate of ours, so the browser ends the handshake.
@@ -23,15 +27,12 @@ pub(crate) fn answer_page<B>(request: &Request<B>) -> Option<Response<Body>> {
         return None;
     }
     let peer = request.extensions().get::<Peer>()?;
-    let Identity::Admin(admin) = &peer.identity else {
-        return None;
-    };
-    Some(match request.uri().path() {
-        "/session" => json(
+    Some(match (request.uri().path(), &peer.identity) {
+        ("/session", Identity::Admin(admin)) => json(
             StatusCode::OK,
             &serde_json::json!({ "actor": admin.name, "by": "certificate" }),
         ),
-        path => assets::answer(path),
+        (path, _) => assets::answer(path),
     })
 }
 

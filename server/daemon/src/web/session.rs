@@ -13,7 +13,7 @@ const SESSIONS_MAX: usize = 64;
 
 /// A browser that is signed in.
 #[derive(Debug, Clone)]
-pub(super) struct Session {
+pub struct Session {
     /// As whom.
     pub admin: Arc<AdminIdentity>,
     /// End of its life.
@@ -23,12 +23,13 @@ pub(super) struct Session {
 }
 
 /// All sessions of this process; a restart ends them.
-pub(super) struct Sessions {
+pub struct Sessions {
     open: Mutex<BTreeMap<Sha256, Session>>,
     stop: CancellationToken,
 }
 
 impl Sessions {
+    /// None yet; `stop` ends all there will be.
     pub fn new(stop: CancellationToken) -> Self {
         Self {
             open: Mutex::default(),
@@ -77,6 +78,17 @@ impl Sessions {
         }
     }
 
+    /// Ends all sessions of a person, whose password is another now.
+    pub fn close_of(&self, name: &str) {
+        self.lock().retain(|_, session| {
+            let stays = session.admin.name != name;
+            if !stays {
+                session.ended.cancel();
+            }
+            stays
+        });
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<Sha256, Session>> {
         // A panic while it was held leaves a whole map: each change is one insert or remove.
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
@@ -100,6 +112,16 @@ mod tests {
         let secret = sessions.open("dana".into(), 1_000);
         sessions.close(&secret);
         assert!(sessions.find(&secret, 1_001).is_none());
+    }
+
+    #[test]
+    fn the_sessions_of_one_person_end_together() {
+        let sessions = Sessions::new(CancellationToken::new());
+        let [first, second] = [1, 2].map(|at| sessions.open("dana".into(), at));
+        let other = sessions.open("eve".into(), 3);
+        sessions.close_of("dana");
+        assert!(sessions.find(&first, 4).is_none() && sessions.find(&second, 4).is_none());
+        assert!(sessions.find(&other, 4).is_some());
     }
 
     #[test]

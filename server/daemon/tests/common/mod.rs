@@ -1,6 +1,8 @@
 //! A server in this process, and clients that speak to it over loopback TLS.
 #![allow(dead_code, clippy::unwrap_used)]
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use rcgen::{CertificateParams, KeyPair};
 use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use ringward_domain::host::{Arch, Facts, GuardTier, Os};
@@ -11,7 +13,8 @@ use ringward_domain::{
     AgentStart, BootId, Epoch, Generation, HostId, KeyId, Millis, ReleaseDigest, RequestId, Sha256,
     SignalSeq,
 };
-use ringward_server::config::Engine;
+use ringward_server::config::{Engine, LimitsFile};
+use ringward_server::webhooks::WebhookFile;
 use ringward_server::{Config, InitOptions, Running, init, start, trust_root};
 use ringward_wire::command::Act;
 use ringward_wire::enrolment::{EnrolRequest, Enrolled};
@@ -23,6 +26,7 @@ use ringward_wire::token::{EnrolmentToken, sha256};
 use ringward_wire::{client, pb, tls};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -104,6 +108,48 @@ impl Server {
 
     /// With these people seated beside Ada from the start.
     pub async fn start_with(engine: Engine, seated: &[&str]) -> Self {
+        Self::set_up(engine, seated, |_| {}).await
+    }
+
+    /// With webhooks, whose secret is this.
+    pub async fn start_hooked(engine: Engine, hooks: Vec<WebhookFile>, secret: &[u8]) -> Self {
+        Self::set_up(engine, &[], |config| {
+            let path = config.data.root().join("hook.secret");
+            let text = format!("whsec_{}", STANDARD.encode(secret));
+            std::fs::write(&path, text).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+            config.webhooks = hooks;
+        })
+        .await
+    }
+
+    /// Where nobody gets in without a certificate.
+    pub async fn start_certificate_only(engine: Engine) -> Self {
+        Self::set_up(engine, &[], |config| config.admins.certificate_only = true).await
+    }
+
+    /// With other bounds on what clients get.
+    pub async fn start_limited(engine: Engine, change: impl FnOnce(&mut LimitsFile)) -> Self {
+        Self::set_up(engine, &[], |config| {
+            let mut limits = LimitsFile::default();
+            change(&mut limits);
+            config.limits = limits.try_into().unwrap();
+        })
+        .await
+    }
+
+    /// With its plain dashboard listener on loopback.
+    pub async fn start_with_dashboard(engine: Engine) -> Self {
+        let listen = Some("127.0.0.1:0".parse().unwrap());
+        Self::set_up(engine, &["bea"], |config| config.dashboard = listen).await
+    }
+
+    /// Where the plain dashboard listens.
+    pub fn dashboard(&self) -> std::net::SocketAddr {
+        self.running.as_ref().unwrap().addresses.dashboard.unwrap()
+    }
+
+    async fn set_up(engine: Engine, seated: &[&str], change: impl FnOnce(&mut Config)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let rings = dir.path().join("rings.toml");
         std::fs::write(&rings, QUICK_RINGS).unwrap();
@@ -118,6 +164,7 @@ impl Server {
         .unwrap();
         let mut config = Config::load(made.data.clone()).unwrap();
         config.engine = engine;
+        change(&mut config);
         let seats = [&["ada"], seated].concat().join("\n");
         std::fs::write(config.data.seats(), seats).unwrap();
         let context = toml::from_str(&std::fs::read_to_string(&made.context).unwrap()).unwrap();
@@ -184,6 +231,12 @@ impl Server {
             self.context.key.as_bytes(),
         )
         .unwrap()
+    }
+
+    /// The admins' listener as somebody without a certificate reaches it.
+    pub async fn anonymous(&self) -> Result<Channel, client::ConnectError> {
+        let config = tls::anonymous_config_from_pem(self.context.ca.as_bytes()).unwrap();
+        client::channel(&self.admins(), Arc::new(config)).await
     }
 
     pub async fn admin(&self) -> Channel {
@@ -418,8 +471,17 @@ pub async fn grpc_web(server: &Server, path: &str) -> String {
 }
 
 async fn http1(server: &Server, request: &[u8]) -> String {
+    over_tls(server, server.admin_tls(), request).await
+}
+
+/// The same without a certificate.
+pub async fn anonymous_http1(server: &Server, request: &[u8]) -> String {
+    let config = tls::anonymous_config_from_pem(server.context.ca.as_bytes()).unwrap();
+    over_tls(server, config, request).await
+}
+
+async fn over_tls(server: &Server, mut config: rustls::ClientConfig, request: &[u8]) -> String {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    let mut config = server.admin_tls();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     let tcp = tokio::net::TcpStream::connect(server.admins())
         .await
