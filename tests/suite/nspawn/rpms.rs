@@ -11,19 +11,24 @@ const PACKAGE: &str = "sentinel";
 const STATE: &str = "var/lib/ringward-agent";
 
 /// rpm, and dnf with its version locks. On Debian rpm wants to be told that it may install: the program
-/// of that name here tells it so, whatever it is asked for.
+/// of that name here tells it so, whatever it is asked for. The real one keeps its name, by which it
+/// finds its aliases; dnf wants to know which release of a distribution this is.
 pub fn prepare(machine: &Machine) -> Result<()> {
     machine.add_package("rpm dnf dnf-plugins-core")?;
-    let bin = machine.root().join("usr/bin");
-    std::fs::rename(bin.join("rpm"), bin.join("rpm.debian")).context("setting rpm aside")?;
+    let root = machine.root();
+    let (rpm, own) = (root.join("usr/bin/rpm"), root.join("usr/libexec/debian"));
+    std::fs::create_dir_all(&own)?;
+    std::fs::rename(&rpm, own.join("rpm")).context("setting rpm aside")?;
     std::fs::write(
-        bin.join("rpm"),
-        "#!/bin/sh\ncase \"$1\" in\n-q*|-K|--*) exec /usr/bin/rpm.debian \"$@\" ;;\nesac\n\
-         exec /usr/bin/rpm.debian --force-debian --nodeps \"$@\"\n",
+        &rpm,
+        "#!/bin/sh\ncase \"$1\" in\n-q*|-K|--*) exec /usr/libexec/debian/rpm \"$@\" ;;\nesac\n\
+         exec /usr/libexec/debian/rpm --force-debian --nodeps \"$@\"\n",
     )?;
+    std::fs::create_dir_all(root.join("etc/dnf/vars"))?;
+    std::fs::write(root.join("etc/dnf/vars/releasever"), "12\n")?;
     let status = std::process::Command::new("chmod")
         .arg("755")
-        .arg(bin.join("rpm"))
+        .arg(&rpm)
         .status()?;
     ensure!(status.success(), "chmod ended with {status}");
     Ok(())
