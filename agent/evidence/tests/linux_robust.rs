@@ -235,3 +235,20 @@ fn names_with_escapes_are_made_harmless() {
         );
     }
 }
+
+/// Where a log comes from is told with each of its findings: cleaned, as what it says is.
+#[test]
+fn the_origin_of_a_log_carries_no_control_characters() {
+    use ringward_evidence::inspect::json_line;
+    use ringward_evidence::linux::pstore;
+    let record = pstore::Record {
+        name: "dmesg-efi-\u{7f}\u{9b}31m",
+        bytes: b"Panic#1 Part1\n<0>[    1.000000] Kernel panic - not syncing: x\n",
+    };
+    let items = pstore::read(&[record]);
+    assert!(items.iter().any(|item| item.finding().is_some()));
+    for item in items {
+        let line = json_line("x", &item);
+        assert!(!line.chars().any(char::is_control), "{line:?}");
+    }
+}

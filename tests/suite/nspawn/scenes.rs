@@ -39,7 +39,7 @@ pub const ALL: &[(&str, Scene)] = &[
 /// So many scenes until a host is enrolled and its agent runs.
 pub const ENROLLED: usize = 2;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(180);
 /// From the third restart to the signal.
 const NAMED_WITHIN: Duration = Duration::from_secs(15);
 /// Seconds where a fleet has minutes and hours; a bench takes the defaults.

@@ -72,6 +72,16 @@ pub const FIELDS: [&str; 22] = [
 /// Longest value kept in bytes.
 pub const VALUE_BYTES_MAX: usize = 2_048;
 
+/// A boot id, or nothing where it is none: an entry without a boot is skipped.
+fn boot_id(text: &str) -> String {
+    let is_id = text.len() <= 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if is_id {
+        text.to_owned()
+    } else {
+        String::new()
+    }
+}
+
 /// One entry.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Entry {
@@ -109,7 +119,7 @@ impl Entry {
             _ => {
                 if let Some(known) = FIELDS.iter().find(|known| **known == name) {
                     if *known == "_BOOT_ID" {
-                        self.boot_id = text.chars().take(32).collect();
+                        self.boot_id = boot_id(&text);
                     }
                     self.fields
                         .entry(known)
@@ -126,7 +136,7 @@ impl Entry {
                 Some(("s", id)) => self.sequence = id.chars().take(32).collect(),
                 Some(("i", number)) => self.seqnum = u64::from_str_radix(number, 16).ok(),
                 Some(("b", id)) if self.boot_id.is_empty() => {
-                    self.boot_id = id.chars().take(32).collect()
+                    self.boot_id = boot_id(id);
                 }
                 _ => {}
             }
@@ -137,5 +147,30 @@ impl Entry {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_boot_is_named_by_hexadecimal_digits_or_not_at_all() {
+        for (given, kept) in [
+            (
+                "00112233445566778899aabbccddeeff",
+                "00112233445566778899aabbccddeeff",
+            ),
+            ("00112233445566778899aabbcc\u{fffd}\u{7f}", ""),
+            ("00112233-4455", ""),
+            ("00112233445566778899aabbccddeeff0", ""),
+        ] {
+            let mut entry = Entry::default();
+            entry.set("_BOOT_ID", given.as_bytes());
+            assert_eq!(entry.boot_id, kept);
+            let mut entry = Entry::default();
+            entry.set("__CURSOR", format!("s=a;i=1;b={given}").as_bytes());
+            assert_eq!(entry.boot_id, kept);
+        }
     }
 }

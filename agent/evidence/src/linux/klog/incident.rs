@@ -322,11 +322,11 @@ impl KernelLog {
     }
 
     fn emit(&mut self, mut finding: Finding) {
+        // Cleaned like every other fact: where a log came from is as hostile as what it says.
         for (name, value) in &self.origin.facts {
-            finding
-                .evidence
-                .entry(*name)
-                .or_insert_with(|| value.clone());
+            if !finding.evidence.contains_key(*name) {
+                finding = finding.with(name, value.clone());
+            }
         }
         if self.keys.contains(&finding.key) {
             return;
