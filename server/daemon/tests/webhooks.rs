@@ -75,8 +75,28 @@ fn webhook(name: &str, url: String, local: bool) -> WebhookFile {
     }
 }
 
-async fn server(hooks: Vec<WebhookFile>) -> Server {
-    Server::start_hooked(Engine::Mem, hooks, SECRET).await
+async fn server(hook: WebhookFile) -> Server {
+    Server::start_hooked(Engine::Mem, vec![hook], SECRET).await
+}
+
+/// A server whose webhook leads to a receiver that answers so.
+async fn told_to(answers: &'static [&'static str]) -> (Server, Receiver<Got>) {
+    let (port, got) = receiver(answers);
+    let hook = webhook("a", format!("http://127.0.0.1:{port}/x"), true);
+    (server(hook).await, got)
+}
+
+/// Asks again and again until there is an answer; gives up loudly.
+async fn eventually<T, F: Future<Output = Option<T>>>(mut ask: impl FnMut() -> F) -> T {
+    let looked = async {
+        loop {
+            if let Some(answer) = ask().await {
+                return answer;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, looked).await.unwrap()
 }
 
 impl Got {
@@ -99,13 +119,7 @@ fn andon(channel: Channel) -> RolloutServiceClient<Channel> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_andon_is_told_once_signed_and_so_is_its_end() {
-    let (port, got) = receiver(&[]);
-    let server = server(vec![webhook(
-        "a",
-        format!("http://127.0.0.1:{port}/x"),
-        true,
-    )])
-    .await;
+    let (server, got) = told_to(&[]).await;
     let mut fleet = andon(server.admin().await);
     fleet
         .stop_all(pb::FleetCommand { act: act("test") })
@@ -126,13 +140,7 @@ async fn an_andon_is_told_once_signed_and_so_is_its_end() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_gone_is_a_dead_letter_that_goes_again_under_its_id() {
-    let (port, got) = receiver(&["410 Gone"]);
-    let server = server(vec![webhook(
-        "a",
-        format!("http://127.0.0.1:{port}/x"),
-        true,
-    )])
-    .await;
+    let (server, got) = told_to(&["410 Gone"]).await;
     let mut hooks = WebhookServiceClient::new(server.admin().await);
     let name = "a".to_owned();
     let order = pb::TestWebhookRequest {
@@ -142,17 +150,14 @@ async fn what_is_gone_is_a_dead_letter_that_goes_again_under_its_id() {
     hooks.test(order).await.unwrap();
     let first = got.recv_timeout(PATIENCE).unwrap();
     assert_eq!(first.kind(), "test.fired");
-    let dead = loop {
-        let dead = hooks
-            .dead(pb::ListDeadLettersRequest {})
-            .await
-            .unwrap()
-            .into_inner();
-        if !dead.letters.is_empty() {
-            break dead.letters;
+    let dead = eventually(|| {
+        let mut hooks = hooks.clone();
+        async move {
+            let dead = hooks.dead(pb::ListDeadLettersRequest {}).await.unwrap();
+            Some(dead.into_inner().letters).filter(|letters| !letters.is_empty())
         }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    };
+    })
+    .await;
     assert_eq!(dead[0].id, first.headers["webhook-id"]);
     let order = pb::ReplayWebhookRequest {
         act: act("again"),
@@ -166,13 +171,7 @@ async fn what_is_gone_is_a_dead_letter_that_goes_again_under_its_id() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_receiver_that_fails_gets_the_message_again() {
-    let (port, got) = receiver(&["503 Service Unavailable"]);
-    let server = server(vec![webhook(
-        "a",
-        format!("http://127.0.0.1:{port}/x"),
-        true,
-    )])
-    .await;
+    let (server, got) = told_to(&["503 Service Unavailable"]).await;
     let mut fleet = andon(server.admin().await);
     fleet
         .stop_all(pb::FleetCommand { act: act("test") })
@@ -187,12 +186,7 @@ async fn a_receiver_that_fails_gets_the_message_again() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_goes_to_this_machine_unless_allowed() {
     let (port, got) = receiver(&[]);
-    let server = server(vec![webhook(
-        "a",
-        format!("https://localhost:{port}/x"),
-        false,
-    )])
-    .await;
+    let server = server(webhook("a", format!("https://localhost:{port}/x"), false)).await;
     let mut hooks = WebhookServiceClient::new(server.admin().await);
     let name = "a".to_owned();
     hooks
@@ -202,17 +196,15 @@ async fn nothing_goes_to_this_machine_unless_allowed() {
         })
         .await
         .unwrap();
-    let trouble = loop {
-        let list = hooks
-            .list(pb::ListWebhooksRequest {})
-            .await
-            .unwrap()
-            .into_inner();
-        if !list.webhooks[0].trouble.is_empty() {
-            break list.webhooks[0].trouble.clone();
+    let trouble = eventually(|| {
+        let mut hooks = hooks.clone();
+        async move {
+            let list = hooks.list(pb::ListWebhooksRequest {}).await.unwrap();
+            let trouble = list.into_inner().webhooks.remove(0).trouble;
+            Some(trouble).filter(|trouble| !trouble.is_empty())
         }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    };
+    })
+    .await;
     assert!(trouble.contains("loopback"), "{trouble}");
     assert!(got.try_recv().is_err(), "it was connected to");
 }

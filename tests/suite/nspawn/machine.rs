@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+/// The agent's state folder, below the root.
+pub const STATE: &str = "var/lib/ringward-agent";
+
 /// A boot takes a second on an idle machine; on one with thirty processes in its queue, a minute.
 const BOOT_PATIENCE: Duration = Duration::from_secs(300);
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";

@@ -1,14 +1,10 @@
 //! Debian's rpm and dnf stand in for an rpm distribution: the agent as an rpm, and an rpm as a release.
 
-use crate::machine::Machine;
-use crate::staged::{CTL, PATIENCE, UNIT, completed, server_is_up};
+use crate::machine::{Machine, STATE};
+use crate::staged::{CTL, PATIENCE, UNIT, after_bad_boots, completed, server_is_up};
 use anyhow::{Context, Result, ensure};
-use ringward_domain::ledger::{AttemptPhase, TrialBoot};
-use ringward_domain::{BootId, PackageName};
-use ringward_guard::{LedgerStore, SystemFiles};
 
 const PACKAGE: &str = "sentinel";
-const STATE: &str = "var/lib/ringward-agent";
 
 /// rpm, and dnf with its version locks. On Debian rpm wants to be told that it may install: the program
 /// of that name here tells it so, whatever it is asked for. The real one keeps its name, by which it
@@ -137,26 +133,7 @@ pub fn an_rpm_is_a_release(machine: &mut Machine) -> Result<String> {
 
 /// Two boots of 1.2 are written down as bad: in the next one the guard goes back.
 fn the_guard_goes_back(machine: &mut Machine) -> Result<()> {
-    machine.say("systemctl stop ringward-agent")?;
-    let state = machine.root().join(STATE);
-    let store = LedgerStore::new(SystemFiles, &state);
-    let mut file = store.read()?.context("no ledger")?;
-    let package: PackageName = PACKAGE.parse()?;
-    let attempt = file.ledger.attempt.as_mut().context("no attempt")?;
-    attempt.phase = AttemptPhase::Trial;
-    attempt.boots = [3, 4]
-        .map(|n| TrialBoot {
-            boot: BootId([n; 16]),
-            healthy: false,
-        })
-        .to_vec();
-    let known = file.ledger.packages.entry(package).or_default();
-    known.committed.clone_from(&attempt.from);
-    store.write(&file)?;
-    machine.power_cut()?;
-    machine.boot()?;
-    let guard = machine.say("journalctl -b -u ringward-guard -o cat --no-pager")?;
-    ensure!(guard.contains("went back to 1.0"), "the guard says {guard}");
+    after_bad_boots(machine, PACKAGE, [3, 4])?;
     machine.wait_for("1.0 by rpm, and its unit", PATIENCE, |machine| {
         let has = installed(machine)?;
         ensure!(has == "1.0 1.0 active", "the system has {has}");

@@ -1,6 +1,6 @@
 //! The scenes, in the order in which they are played.
 
-use crate::machine::Machine;
+use crate::machine::{Machine, STATE};
 use crate::{quarantine, rpms, staged};
 use anyhow::{Context, Result, bail, ensure};
 use ringward_suite::trial;
@@ -45,7 +45,6 @@ const NAMED_WITHIN: Duration = Duration::from_secs(15);
 /// Seconds where a fleet has minutes and hours; a bench takes the defaults.
 pub const RINGS: &str = "soak_s = 2\nheartbeat_s = 2\nsilence_s = 120\nsilence_reboot_s = 120\n\
     restart_grace_s = 10\nattribution_s = 600\nverify_boot = false\n[[ring]]\nname = \"all\"\n";
-const STATE: &str = "var/lib/ringward-agent";
 
 fn install(machine: &mut Machine) -> Result<String> {
     // A container's own boot id is a mount over the kernel's, which these protections cover up again.

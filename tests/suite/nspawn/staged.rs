@@ -1,7 +1,7 @@
 //! A Debian package as a release: installed, deferred while another installer works, taken back by the
 //! guard and by order, each time by dpkg itself.
 
-use crate::machine::Machine;
+use crate::machine::{Machine, STATE};
 use anyhow::{Context, Result, ensure};
 use ringward_domain::ledger::{AttemptPhase, TrialBoot};
 use ringward_domain::{BootId, PackageName};
@@ -9,7 +9,6 @@ use ringward_guard::{LedgerStore, SystemFiles};
 use std::time::Duration;
 
 const PACKAGE: &str = "shieldd";
-const STATE: &str = "var/lib/ringward-agent";
 pub const CTL: &str = "ringwardctl --context /srv/server/admin.context.toml -o json";
 /// A rollout of one host whose soak is two seconds.
 pub const PATIENCE: Duration = Duration::from_secs(240);
@@ -124,16 +123,17 @@ pub fn a_deb_is_a_release(machine: &mut Machine) -> Result<String> {
     Ok("0.9 to the vault, 1.0, then 1.1 after another installer was through".to_owned())
 }
 
-/// Two boots of 1.1 are written down as bad: in the next one the guard goes back.
-pub fn the_guard_takes_it_back(machine: &mut Machine) -> Result<String> {
+/// Writes two boots of the release on trial down as bad and cuts the power: in the next boot the guard
+/// goes back to 1.0. Answers what it said.
+pub fn after_bad_boots(machine: &mut Machine, package: &str, boots: [u8; 2]) -> Result<String> {
     machine.say("systemctl stop ringward-agent")?;
     let state = machine.root().join(STATE);
     let store = LedgerStore::new(SystemFiles, &state);
     let mut file = store.read()?.context("no ledger")?;
-    let package: PackageName = PACKAGE.parse()?;
+    let package: PackageName = package.parse()?;
     let attempt = file.ledger.attempt.as_mut().context("no attempt")?;
     attempt.phase = AttemptPhase::Trial;
-    attempt.boots = [1, 2]
+    attempt.boots = boots
         .map(|n| TrialBoot {
             boot: BootId([n; 16]),
             healthy: false,
@@ -146,6 +146,12 @@ pub fn the_guard_takes_it_back(machine: &mut Machine) -> Result<String> {
     machine.boot()?;
     let guard = machine.say("journalctl -b -u ringward-guard -o cat --no-pager")?;
     ensure!(guard.contains("went back to 1.0"), "the guard says {guard}");
+    Ok(guard)
+}
+
+/// Two boots of 1.1 are written down as bad: in the next one the guard goes back.
+pub fn the_guard_takes_it_back(machine: &mut Machine) -> Result<String> {
+    let guard = after_bad_boots(machine, PACKAGE, [1, 2])?;
     ensure!(
         guard.contains("units of shieldd wait"),
         "the guard says {guard}"

@@ -52,8 +52,7 @@ impl Control {
         for id in chosen {
             beyond += usize::from(self.room(&mut all, spec, *id, (times, free)).is_err());
             let away = spec.kind.disrupts() && !self.has_session(*id) && !slipped(Slip::AwayLetIn);
-            let away = away || spec.endorsers > 0;
-            let part = match away {
+            let part = match away || spec.endorsers > 0 {
                 true => Part {
                     progress: Progress::Pending,
                     admitted: None,

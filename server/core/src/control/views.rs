@@ -104,7 +104,7 @@ impl Control {
 
     /// Who reported what the halt rests on may be new here.
     fn newcomers_note(&self, rollout: &Rollout) -> Option<String> {
-        let (all, new) = rollout.fallen().fold((0u64, 0u64), |(all, new), member| {
+        let (all, new) = rollout.failures().fold((0u64, 0u64), |(all, new), member| {
             let newcomer = member.exposure().is_some_and(|e| e.newcomer);
             (all + 1, new + u64::from(newcomer))
         });

@@ -44,7 +44,7 @@ impl Rollout {
         let mut failed = 0;
         let mut told: BTreeMap<(&str, Option<SignalKind>), (u64, Timestamp, &Cause)> =
             BTreeMap::new();
-        for member in self.fallen() {
+        for member in self.failures() {
             failed += 1;
             let Some(cause) = member.exposure().and_then(|e| e.cause.as_deref()) else {
                 continue;

@@ -83,7 +83,7 @@ impl Rollout {
     }
 
     /// Members whose exposure counts as failed, in the order of exposure.
-    pub fn fallen(&self) -> impl Iterator<Item = &Member> {
+    pub fn failures(&self) -> impl Iterator<Item = &Member> {
         let mut found = self.indices(|shown| &shown.failed, usize::MAX);
         found.extend(self.indices(|shown| &shown.silent, usize::MAX));
         found.sort_unstable();

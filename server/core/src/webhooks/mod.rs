@@ -166,7 +166,7 @@ impl Standing {
 /// What stands, what waits, and what could not be delivered. Written down whole when it changed.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Desk {
+pub struct Outbox {
     standing: BTreeMap<String, Standing>,
     queue: Vec<Delivery>,
     dead: Vec<Delivery>,
@@ -183,7 +183,7 @@ pub struct Moment {
     pub unix_ms: u64,
 }
 
-impl Desk {
+impl Outbox {
     /// Takes in every alert that stands now: what is new becomes a message, what is over its
     /// resolving one. Answers whether anything changed.
     pub fn observe(
@@ -276,11 +276,11 @@ impl Desk {
         while self.queue.len() > QUEUE_MAX {
             let mut oldest = self.queue.remove(0);
             oldest.why = format!("{QUEUE_MAX} messages waited: {}", oldest.why);
-            self.bury(oldest);
+            self.give_up(oldest);
         }
     }
 
-    fn bury(&mut self, letter: Delivery) {
+    fn give_up(&mut self, letter: Delivery) {
         self.dead.push(letter);
         if self.dead.len() > DEAD_MAX {
             self.dead.remove(0);
@@ -344,7 +344,7 @@ impl Desk {
         let pause = PAUSES.get(delivery.tries as usize).filter(|_| !gone);
         delivery.tries += 1;
         let Some(pause) = pause else {
-            return self.bury(delivery);
+            return self.give_up(delivery);
         };
         // 80 to 120 %: receivers that come back are not met by everybody at once.
         delivery.due = now + Millis(pause.0 * 4 / 5 + random() % (pause.0 * 2 / 5).max(1));

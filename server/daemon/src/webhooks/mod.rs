@@ -13,7 +13,7 @@ use crate::metrics::Metrics;
 use crate::pki::random;
 use crate::storage::{META, batch, to_json};
 use ringward_domain::Timestamp;
-use ringward_server_core::webhooks::{Alert, Delivery, Desk, Endpoint, Kind, Moment};
+use ringward_server_core::webhooks::{Alert, Delivery, Endpoint, Kind, Moment, Outbox};
 use ringward_store::{AnyStore, Committed, Fence, Key, Store, StoreError};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -30,7 +30,7 @@ const SENDING_MAX: usize = 8;
 pub struct Webhooks {
     targets: Vec<Target>,
     endpoints: Vec<Endpoint>,
-    desk: Mutex<Desk>,
+    outbox: Mutex<Outbox>,
     /// By message and endpoint.
     sending: Mutex<BTreeSet<(String, String)>>,
     places: Arc<Semaphore>,
@@ -62,7 +62,7 @@ fn key() -> Key {
     }
 }
 
-fn dice() -> u64 {
+fn random_u64() -> u64 {
     u64::from_be_bytes(random::<8>())
 }
 
@@ -78,15 +78,15 @@ impl Webhooks {
         metrics: Arc<Metrics>,
     ) -> Result<Self, StoreError> {
         let kept = store.get(&key()).await?;
-        let mut desk: Desk = kept
+        let mut outbox: Outbox = kept
             .and_then(|value| serde_json::from_slice(&value.value).ok())
             .unwrap_or_default();
         let endpoints: Vec<Endpoint> = targets.iter().map(|t| t.endpoint.clone()).collect();
-        desk.keep_only(&endpoints);
+        outbox.keep_only(&endpoints);
         Ok(Self {
             targets,
             endpoints,
-            desk: Mutex::new(desk),
+            outbox: Mutex::new(outbox),
             sending: Mutex::default(),
             places: Arc::new(Semaphore::new(SENDING_MAX)),
             wake: Notify::new(),
@@ -98,7 +98,7 @@ impl Webhooks {
 
     /// Works until `stop`.
     pub async fn run(self: Arc<Self>, handle: Handle, stop: CancellationToken) {
-        let mut written = self.desk().clone();
+        let mut written = self.outbox().clone();
         loop {
             let Ok((alerts, now)) = self.look(&handle).await else {
                 return;
@@ -107,7 +107,8 @@ impl Webhooks {
                 now,
                 unix_ms: unix_ms(),
             };
-            self.desk().observe(alerts, &self.endpoints, at, &mut dice);
+            self.outbox()
+                .observe(alerts, &self.endpoints, at, &mut random_u64);
             self.count();
             self.write(&mut written).await;
             self.send_due(now);
@@ -124,23 +125,23 @@ impl Webhooks {
         let webhooks = Arc::clone(self);
         let look = move |seen: &Seen<'_>| {
             let now = seen.now;
-            let words = |kind, subject: &str| webhooks.desk().needs_words(kind, subject, now);
+            let words = |kind, subject: &str| webhooks.outbox().needs_words(kind, subject, now);
             (seen.control.alerts(&words), now)
         };
         handle.ask(look).await
     }
 
     fn count(&self) {
-        let desk = self.desk();
+        let outbox = self.outbox();
         for (kind, gauge) in Kind::ALL.into_iter().zip(&self.metrics.alerts) {
-            gauge.set(desk.standing(kind) as u64);
+            gauge.set(outbox.standing(kind) as u64);
         }
     }
 
     /// Writes what changed. A store that fails must not keep people from hearing of it. Where nobody
     /// is told there is nothing to remember: who is named later hears of all that stands then.
-    async fn write(&self, written: &mut Desk) {
-        let now = self.desk().clone();
+    async fn write(&self, written: &mut Outbox) {
+        let now = self.outbox().clone();
         if now == *written || self.targets.is_empty() {
             return;
         }
@@ -154,7 +155,7 @@ impl Webhooks {
     }
 
     fn send_due(self: &Arc<Self>, now: Timestamp) {
-        let due: Vec<Delivery> = self.desk().due(now).cloned().collect();
+        let due: Vec<Delivery> = self.outbox().due(now).cloned().collect();
         for delivery in due {
             let Some(target) = self.target(&delivery.endpoint).cloned() else {
                 continue;
@@ -178,12 +179,12 @@ impl Webhooks {
     fn sent(&self, way: &(String, String), sent: &Result<(), Failed>, now: Timestamp) {
         let (id, endpoint) = (way.0.as_str(), way.1.as_str());
         match sent {
-            Ok(()) => self.desk().delivered(id, endpoint),
+            Ok(()) => self.outbox().delivered(id, endpoint),
             Err(why) => {
                 tracing::warn!(webhook = endpoint, id, %why, "a message did not arrive");
                 let said = why.to_string();
-                self.desk()
-                    .failed((id, endpoint), &said, why.is_gone(), now, &mut dice);
+                self.outbox()
+                    .failed((id, endpoint), &said, why.is_gone(), now, &mut random_u64);
             }
         }
         self.sending().remove(way);
@@ -192,7 +193,7 @@ impl Webhooks {
 
     /// How each webhook does, as the settings list them.
     pub fn views(&self) -> Vec<View> {
-        let desk = self.desk();
+        let outbox = self.outbox();
         let view = |target: &Target| {
             let name = &target.endpoint.name;
             View {
@@ -204,8 +205,8 @@ impl Webhooks {
                     .iter()
                     .map(|kind| kind.name())
                     .collect(),
-                waiting: desk.waiting(name),
-                trouble: desk.trouble(name).to_owned(),
+                waiting: outbox.waiting(name),
+                trouble: outbox.trouble(name).to_owned(),
             }
         };
         self.targets.iter().map(view).collect()
@@ -213,8 +214,8 @@ impl Webhooks {
 
     /// Dead letters, newest first; and how many were dropped for newer ones.
     pub fn dead(&self) -> (Vec<Delivery>, u64) {
-        let desk = self.desk();
-        (desk.dead().cloned().collect(), desk.dropped)
+        let outbox = self.outbox();
+        (outbox.dead().cloned().collect(), outbox.dropped)
     }
 
     /// Sends a message of a person's own; its id, or nothing where there is no such webhook.
@@ -224,14 +225,14 @@ impl Webhooks {
             now,
             unix_ms: unix_ms(),
         };
-        let id = self.desk().test(&endpoint, by, at, &mut dice);
+        let id = self.outbox().test(&endpoint, by, at, &mut random_u64);
         self.wake.notify_one();
         id
     }
 
     /// Sends dead letters again, one or all; how many.
     pub fn replay(&self, id: Option<&str>, now: Timestamp) -> usize {
-        let count = self.desk().replay(id, now);
+        let count = self.outbox().replay(id, now);
         self.wake.notify_one();
         count
     }
@@ -241,8 +242,8 @@ impl Webhooks {
     }
 
     // A panic while one was held leaves it whole: each change is one call of the pure part.
-    fn desk(&self) -> MutexGuard<'_, Desk> {
-        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    fn outbox(&self) -> MutexGuard<'_, Outbox> {
+        self.outbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn sending(&self) -> MutexGuard<'_, BTreeSet<(String, String)>> {
