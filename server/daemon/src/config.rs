@@ -179,10 +179,14 @@ pub struct LimitsFile {
     pub keepalive_timeout_s: u64,
     /// Age at which a connection is closed in an orderly way, ± 20 %.
     pub connection_age_s: u64,
-    /// Session messages a second from one host, in the long run.
+    /// Session messages a second from one host, over all its sessions, in the long run.
     pub host_messages_per_s: u32,
     /// Session messages from one host in one go.
     pub host_message_burst: u32,
+    /// Signals a second from one host, over all its sessions, in the long run.
+    pub host_signals_per_s: u32,
+    /// Signals from one host in one go: what it kept while it could reach nobody.
+    pub host_signal_burst: u32,
     /// Messages to one host that wait to be sent; a slower reader is closed.
     pub host_queue: usize,
     /// Events that wait for the one task that decides.
@@ -217,6 +221,8 @@ impl Default for LimitsFile {
             connection_age_s: 30 * 60,
             host_messages_per_s: 50,
             host_message_burst: 200,
+            host_signals_per_s: 100,
+            host_signal_burst: 1_000,
             host_queue: 64,
             event_queue: 4_096,
             downloads: 64,

@@ -3,8 +3,9 @@
 use crate::accounts::Accounts;
 use crate::actor::{Actor, Handle, Health, Notes, Series, Start};
 use crate::api::{
-    AgentApi, ApprovalApi, AuditApi, Door, FleetApi, IdentityApi, OrderApi, OverviewApi, PeopleApi,
-    PolicyApi, ReleaseApi, RolloutApi, Shared, SuspectApi, TrustApi, WatchApi, WebhookApi,
+    AgentApi, Allowances, ApprovalApi, AuditApi, Door, FleetApi, IdentityApi, OrderApi,
+    OverviewApi, PeopleApi, PolicyApi, ReleaseApi, RolloutApi, Shared, SuspectApi, TrustApi,
+    WatchApi, WebhookApi,
 };
 use crate::artefacts::Artefacts;
 use crate::audit::AuditLog;
@@ -167,6 +168,7 @@ pub async fn start_on(config: Config, store: Arc<AnyStore>) -> Result<Running, S
         root_key_hash: pki.root_key_hash()?,
         pki,
         artefacts,
+        allowances: Allowances::default(),
         downloads: Arc::new(Semaphore::new(config.limits.downloads)),
         uploads: Semaphore::new(UPLOADS),
         audit: AuditLog::new(Arc::clone(&store)),

@@ -3,10 +3,9 @@
 
 mod common;
 
-use common::{Context, Server, act, hello};
+use common::{Context, Server, act, hello, signal};
 use ringward_domain::session::{Hello, ToAgent, ToServer};
-use ringward_domain::signal::{Signal, SignalKind};
-use ringward_domain::{BootId, Epoch, Generation, Millis, SignalSeq};
+use ringward_domain::{Epoch, Generation};
 use ringward_server::backup::{Restored, restore, take};
 use ringward_server::config::Engine;
 use ringward_server::{Config, DataDir, start};
@@ -16,20 +15,6 @@ use ringward_wire::pb::audit_service_client::AuditServiceClient;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use tonic::Code;
-
-fn signal(seq: u64) -> Signal {
-    Signal {
-        seq: SignalSeq(seq),
-        kind: SignalKind::KernelOops,
-        key: format!("oops-{seq}"),
-        boot: BootId([1; 16]),
-        at_boottime: Millis(seq),
-        release: None,
-        title: "an oops".to_owned(),
-        signature: String::new(),
-        evidence: "{}".to_owned(),
-    }
-}
 
 async fn status(server: &Server) -> pb::StatusResponse {
     let asked = pb::StatusRequest {

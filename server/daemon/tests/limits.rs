@@ -3,9 +3,9 @@
 
 mod common;
 
-use common::{Server, hello};
+use common::{Server, hello, signal};
 use ringward_domain::session::{Heartbeat, ToAgent, ToServer};
-use ringward_domain::{Epoch, Generation, Millis};
+use ringward_domain::{Epoch, Generation, Millis, SignalSeq};
 use ringward_server::config::{Engine, LimitsFile};
 use ringward_wire::pb::agent_service_client::AgentServiceClient;
 use ringward_wire::{pb, tls};
@@ -30,14 +30,17 @@ async fn closed(mut stream: impl tokio::io::AsyncRead + Unpin) {
     ended.expect("the server closes it").ok();
 }
 
+async fn count(server: &Server, name: &str) -> u64 {
+    let page = common::page(server, "/metrics").await;
+    let line = page.lines().find_map(|line| line.strip_prefix(name));
+    line.expect("it is on the page").trim().parse().unwrap()
+}
+
 /// Waits until a counter stands at one or more.
 async fn counted(server: &Server, name: &str) {
     let counts = async {
         loop {
-            let page = common::page(server, "/metrics").await;
-            let line = page.lines().find_map(|line| line.strip_prefix(name));
-            let value = line.expect("it is on the page").trim();
-            if value.parse::<u64>().unwrap() > 0 {
+            if count(server, name).await > 0 {
                 return;
             }
             tokio::task::yield_now().await;
@@ -128,6 +131,28 @@ async fn a_flood_of_messages_is_slowed_and_its_session_goes_on() {
     session
         .until(|message| matches!(message, ToAgent::AuditHead(_)).then_some(()))
         .await;
+    counted(&server, "ringward_messages_delayed_total").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_of_signals_is_slowed_whatever_session_it_comes_by() {
+    const BURST: u64 = 30;
+    let server = tight(|limits| {
+        limits.host_signal_burst = BURST as u32;
+        limits.host_signals_per_s = 1;
+    })
+    .await;
+    let host = host(&server).await;
+    let flood = |first: u64| ToServer::Signals((first..first + BURST).map(signal).collect());
+    let mut session = server.session(&host, hello()).await.unwrap();
+    session.send(flood(1)).await;
+    let through = SignalSeq(BURST);
+    session
+        .until(|told| (*told == ToAgent::SignalsDurable { through }).then_some(()))
+        .await;
+    assert_eq!(count(&server, "ringward_messages_delayed_total").await, 0);
+    let session = server.session(&host, hello()).await.unwrap();
+    session.send(flood(BURST + 1)).await;
     counted(&server, "ringward_messages_delayed_total").await;
 }
 

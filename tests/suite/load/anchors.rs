@@ -3,7 +3,7 @@
 use crate::crowd::Crowd;
 use crate::dialect::{Dialect, Grpc, Mqtt, Nats, Raw, mqtt, nats};
 use crate::figure::Figure;
-use crate::fleet::Fleet;
+use crate::fleet::{Fleet, KEEPS_ALL};
 use crate::line::{self, Target};
 use crate::pki;
 use crate::subject::{Subject, Teller};
@@ -89,7 +89,7 @@ pub async fn run(options: &Options, programs: Programs, dir: &Path) -> Result<()
             }
         }
     }
-    let fleet = Fleet::set_up(programs, dir, options.agents, 0, 0).await?;
+    let fleet = Fleet::set_up(programs, dir, options.agents, 0, &[KEEPS_ALL]).await?;
     subjects.push(fleet.subject()?);
     let mut seen: BTreeMap<&'static str, Seen> = BTreeMap::new();
     for turn in 0..options.turns {

@@ -30,7 +30,7 @@ pub enum Heard {
     Fails,
     /// An echo.
     Echo,
-    /// The whole answer of a call lies in [`Grpc::answer`].
+    /// A message of a call's answer lies in [`Grpc::answers`].
     Answer,
     /// The session is over.
     Ended,

@@ -127,7 +127,7 @@ pub async fn call(
         stream.write_all(&out).await?;
         stream.flush().await?;
         out.clear();
-        if let Some(answer) = call.answer.take() {
+        if let Some(answer) = call.answers.pop() {
             return Ok(answer);
         }
         if heard.contains(&Heard::Ended) || stream.read_buf(&mut inbox).await? == 0 {

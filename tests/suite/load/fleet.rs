@@ -1,6 +1,8 @@
 //! `bench fleet`: the real server and so many agents.
 
+mod artefacts;
 mod halts;
+mod release;
 mod storm;
 
 use crate::crowd::Crowd;
@@ -21,6 +23,8 @@ use std::time::Instant;
 
 /// One ring and the pace of a real fleet.
 const POLICY: &str = "heartbeat_s = 10\nverify_boot = false\n[[ring]]\nname = \"all\"\n";
+/// No signal is dropped for newer ones: those acknowledged are counted.
+pub const KEEPS_ALL: (&str, usize) = ("signals_max", 0);
 /// Rounds of heartbeats in one measurement.
 const ROUNDS: u64 = 12;
 /// Times that everybody is told something, either way.
@@ -96,8 +100,8 @@ pub fn target(lab: &Lab) -> Result<Target> {
 }
 
 impl Fleet {
-    /// A fresh server with so many hosts that keeps so many signals (0 is all), started again after
-    /// they were enrolled.
+    /// A fresh server with so many hosts and these numbers in its settings, started again after they
+    /// were enrolled.
     ///
     /// # Errors
     /// The server does not come up, or refuses a host.
@@ -106,12 +110,10 @@ impl Fleet {
         dir: &Path,
         agents: usize,
         known: u64,
-        signals_max: usize,
+        settings: &[(&str, usize)],
     ) -> Result<Self> {
-        let settings = [
-            ("agent_connections", agents + 2_000),
-            ("signals_max", signals_max),
-        ];
+        let mut settings = settings.to_vec();
+        settings.push(("agent_connections", agents + 2_000));
         let mut lab = Lab::set_up_with(programs, dir, Some("warn"), POLICY, &settings).await?;
         if known > 0 {
             lab.pause().await?;
@@ -166,7 +168,8 @@ pub async fn run(options: &Options, programs: Programs, dir: &Path) -> Result<()
         agents: options.agents,
         ..Outcome::default()
     };
-    let mut fleet = Fleet::set_up(programs, dir, options.agents, options.known, 0).await?;
+    let mut fleet =
+        Fleet::set_up(programs, dir, options.agents, options.known, &[KEEPS_ALL]).await?;
     let agents = options.agents as f64;
     outcome.note("enrol_per_s", &[agents / fleet.enrol_wall_s]);
     outcome.note("enrol_per_core_s", &[agents / fleet.enrol_cpu_s]);
@@ -184,6 +187,7 @@ pub async fn run(options: &Options, programs: Programs, dir: &Path) -> Result<()
     pauses(&mut outcome, &mut subject).await?;
     signals(&mut outcome, &subject, &dir.join("server").join("store")).await?;
     outcome.note("rss_kib_per_agent_after_all", &[subject.kib_per_agent()?]);
+    artefacts::run(&mut outcome, &fleet).await?;
     halts::run(&mut outcome, &fleet.lab, &subject).await?;
     storm::run(&mut outcome, &mut fleet, &mut subject).await?;
     if let Some(path) = &options.json {

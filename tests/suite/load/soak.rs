@@ -38,6 +38,9 @@ const WARM_UP: f64 = 0.3;
 /// Signals of each agent that the server keeps: a store that fills for 400 days would say nothing of
 /// what grows and should not.
 const KEPT: usize = 20;
+/// How long a connection lives: h2 keeps the room that a burst took for as long as the connection is
+/// there, so that with 30 minutes, as usual, memory settles only after an hour.
+const CONNECTION_AGE_S: usize = 120;
 /// Connections of one fault.
 const ATTACKERS: usize = 50;
 
@@ -63,10 +66,14 @@ struct Outcome {
     heartbeats: u64,
     signals: u64,
     slopes: Vec<Slope>,
+    /// What the slopes were drawn through, and the warm-up before it.
+    looked: Vec<Look>,
 }
 
+#[derive(Debug, Clone, Copy, Serialize)]
 struct Look {
     minute: f64,
+    /// As [`LOOKED_AT`] names them.
     values: [f64; 4],
 }
 
@@ -78,8 +85,11 @@ const LOOKED_AT: [&str; 4] = ["rss_kib", "descriptors", "files", "store_kib"];
 /// The server ends, or the agents do not come back.
 pub async fn run(options: &Options, programs: Programs, dir: &Path) -> Result<()> {
     let mut fleet = {
-        let kept = (KEPT * options.agents).max(1_000);
-        Fleet::set_up(programs, dir, options.agents + ATTACKERS, 0, kept).await?
+        let settings = [
+            ("signals_max", (KEPT * options.agents).max(1_000)),
+            ("connection_age_s", CONNECTION_AGE_S),
+        ];
+        Fleet::set_up(programs, dir, options.agents + ATTACKERS, 0, &settings).await?
     };
     // Of their own: two machines with one identity are both refused until a person has looked.
     let attackers = fleet.known.split_off(options.agents);
@@ -243,6 +253,7 @@ fn report(options: &Options, subject: &Subject, looks: &[Look]) -> Result<()> {
         heartbeats: counts.beats.load(Relaxed),
         signals: counts.durable.load(Relaxed),
         slopes: slopes.collect(),
+        looked: looks.to_vec(),
     };
     for slope in &outcome.slopes {
         println!(

@@ -15,7 +15,7 @@ pub use handle::{Ask, Gone, Handle, Health};
 pub use notes::{By, Notes};
 pub use seen::Seen;
 pub use series::{BUCKET_MS, Series};
-pub use sessions::{Session, SessionId};
+pub use sessions::{Session, SessionId, queue};
 pub use touched::Change;
 pub use watch::WatchHub;
 pub(crate) use watch::is_active;

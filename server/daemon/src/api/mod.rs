@@ -1,6 +1,7 @@
 //! The gRPC services: wire types in, the actor's answers out.
 
 mod agent;
+mod allowance;
 mod audit;
 mod fleet;
 mod gate;
@@ -18,6 +19,7 @@ mod watch;
 mod webhooks;
 
 pub use agent::AgentApi;
+pub use allowance::Allowances;
 pub use audit::AuditApi;
 pub use fleet::FleetApi;
 pub use gate::Door;
@@ -72,6 +74,8 @@ pub struct Shared {
     pub root_key_hash: Sha256,
     /// Artefacts of releases.
     pub artefacts: Artefacts,
+    /// How much each host may still say.
+    pub allowances: Allowances,
     /// Bounds downloads.
     pub downloads: Arc<Semaphore>,
     /// Bounds uploads.

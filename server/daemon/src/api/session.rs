@@ -1,16 +1,16 @@
 //! One agent session: frames in to the actor, messages out to the host.
 
 use super::Shared;
-use crate::actor::{Session, SessionId};
+use crate::actor::{Session, SessionId, queue};
+use futures_channel::mpsc;
 use ringward_domain::session::{Hello, PROTOCOL, PROTOCOL_MIN, ToAgent, ToServer};
 use ringward_domain::{HostId, Millis};
 use ringward_server_core::control::NotAdmitted;
 use ringward_wire::{pb, status};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
-use tokio::sync::mpsc;
 use tokio_stream::Stream;
 use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
 use tonic::{Code, Status, Streaming};
@@ -55,7 +55,7 @@ impl Stream for Outbound {
     type Item = Result<pb::ServerFrame, Status>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if let Poll::Ready(message) = self.inbox.poll_recv(cx) {
+        if let Poll::Ready(message) = Pin::new(&mut self.inbox).poll_next(cx) {
             return Poll::Ready(message.map(|message| Ok(message.into())));
         }
         // Queued messages go first, the goodbye among them.
@@ -84,7 +84,7 @@ pub(super) async fn open(
         ));
     };
     agree(&hello)?;
-    let (out, inbox) = mpsc::channel(shared.limits.host_queue);
+    let (out, inbox) = queue(shared.limits.host_queue);
     let close = CancellationToken::new();
     let id = SessionId::fresh();
     let session = Session {
@@ -191,7 +191,7 @@ impl Reader {
     async fn run(mut self: Box<Self>, mut frames: Box<Streaming<pb::AgentFrame>>) {
         let shared = Arc::clone(&self.shared);
         let limits = &shared.limits;
-        let mut rate = Rate::new(limits.host_messages_per_s, limits.host_message_burst);
+        let allowance = shared.allowances.of(self.host, limits, Instant::now());
         loop {
             let frame = tokio::select! {
                 () = self.close.cancelled() => break,
@@ -216,7 +216,11 @@ impl Reader {
                 }
             };
             self.shared.metrics.messages_received.add_one();
-            if let Some(pause) = rate.take(Instant::now()) {
+            let pause = allowance
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take(signals_in(&frame), Instant::now());
+            if let Some(pause) = pause {
                 self.shared.metrics.messages_delayed.add_one();
                 tokio::time::sleep(pause).await;
             }
@@ -256,6 +260,13 @@ impl Reader {
     }
 }
 
+fn signals_in(frame: &pb::AgentFrame) -> usize {
+    match &frame.body {
+        Some(pb::agent_frame::Body::Signals(batch)) => batch.signals.len(),
+        _ => 0,
+    }
+}
+
 impl Reader {
     /// Shows the audit log's head, with the proof from the size that the host knows.
     async fn show_audit(&mut self, known: u64, asked: bool) {
@@ -278,34 +289,6 @@ impl Reader {
     }
 }
 
-/// A token bucket: so many messages in one go, so many a second in the long run.
-#[derive(Debug)]
-struct Rate {
-    per_s: f64,
-    burst: f64,
-    tokens: f64,
-    at: Instant,
-}
-
-impl Rate {
-    fn new(per_s: u32, burst: u32) -> Self {
-        Self {
-            per_s: f64::from(per_s),
-            burst: f64::from(burst),
-            tokens: f64::from(burst),
-            at: Instant::now(),
-        }
-    }
-
-    /// Takes one; answers how long to wait first, if at all.
-    fn take(&mut self, now: Instant) -> Option<Duration> {
-        let passed = now.saturating_duration_since(self.at).as_secs_f64();
-        self.at = now;
-        self.tokens = (self.tokens + passed * self.per_s).min(self.burst) - 1.0;
-        (self.tokens < 0.0).then(|| Duration::from_secs_f64(-self.tokens / self.per_s))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -321,18 +304,5 @@ mod tests {
         assert_eq!(closing.come_back(10), COME_BACK);
         // The agent comes between this and twice this: 10,000 within 10 s.
         assert_eq!(closing.come_back(10_000), Millis::secs(10));
-    }
-
-    #[test]
-    fn a_burst_passes_and_a_flood_is_slowed_to_the_rate() {
-        let mut rate = Rate::new(10, 5);
-        let start = Instant::now();
-        rate.at = start;
-        for _ in 0..5 {
-            assert_eq!(rate.take(start), None);
-        }
-        let pause = rate.take(start).unwrap_or_default();
-        assert!((99..=101).contains(&pause.as_millis()), "{pause:?}");
-        assert_eq!(rate.take(start + Duration::from_secs(1)), None);
     }
 }

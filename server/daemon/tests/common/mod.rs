@@ -9,6 +9,7 @@ use ringward_domain::host::{Arch, Facts, GuardTier, Os};
 use ringward_domain::manifest::{Envelope, ReleaseRoot, SIGNING_CONTEXT, Signature};
 use ringward_domain::observed::Observed;
 use ringward_domain::session::{Hello, PROTOCOL, ToAgent, ToServer};
+use ringward_domain::signal::{Signal, SignalKind};
 use ringward_domain::{
     AgentStart, BootId, Epoch, Generation, HostId, KeyId, Millis, ReleaseDigest, RequestId, Sha256,
     SignalSeq,
@@ -435,6 +436,21 @@ pub fn facts() -> Facts {
         memory_mib: 1024,
         cpus: 2,
         guard_tier: GuardTier::Service,
+    }
+}
+
+/// A signal of no release.
+pub fn signal(seq: u64) -> Signal {
+    Signal {
+        seq: SignalSeq(seq),
+        kind: SignalKind::KernelOops,
+        key: format!("oops-{seq}"),
+        boot: BootId([1; 16]),
+        at_boottime: Millis(seq),
+        release: None,
+        title: "an oops".to_owned(),
+        signature: String::new(),
+        evidence: "{}".to_owned(),
     }
 }
 

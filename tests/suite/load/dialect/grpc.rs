@@ -28,8 +28,8 @@ pub struct Grpc {
     head: Vec<u8>,
     first: Vec<u8>,
     unary: bool,
-    /// The first message of the answer, where the call is unary.
-    pub answer: Option<Vec<u8>>,
+    /// Messages of the answer that nobody has taken yet, where the call is no session.
+    pub answers: Vec<Vec<u8>>,
     /// Newest desired state accepted: told in heartbeats, as an agent does.
     accepted: pb::Accepted,
     canary: Option<Canary>,
@@ -61,7 +61,7 @@ impl Grpc {
             head: head(method),
             first,
             unary,
-            answer: None,
+            answers: Vec::new(),
             accepted: pb::Accepted::default(),
             canary: None,
             body: Vec::new(),
@@ -125,7 +125,7 @@ impl Grpc {
             };
             at += MESSAGE_HEAD + length;
             if self.unary {
-                self.answer = Some(bytes.to_vec());
+                self.answers.push(bytes.to_vec());
                 heard.push(Heard::Answer);
                 continue;
             }

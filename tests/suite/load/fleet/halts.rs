@@ -1,13 +1,12 @@
 //! How long it takes from the event that decides a halt until people and hosts are told of it.
 
 use super::Outcome;
+use super::release::publish;
 use crate::figure::percentile;
 use crate::subject::Subject;
 use anyhow::{Context, Result};
 use ringward_domain::command::Action;
-use ringward_domain::{PackageName, ReleaseDigest};
-use ringward_suite::lab::{Lab, words};
-use ringward_suite::process::output;
+use ringward_suite::lab::Lab;
 use ringward_wire::watch::WatchEvent;
 use ringwardctl::client::{Watch, act};
 use std::time::Duration;
@@ -33,7 +32,7 @@ pub async fn run(outcome: &mut Outcome, lab: &Lab, subject: &Subject) -> Result<
         );
         return Ok(());
     }
-    let release = publish(lab).await?;
+    let release = publish(lab, "9.0", b"9.0").await?.release;
     let crowd = &subject.crowd;
     crowd.order(|orders| orders.spread = HEARTBEAT);
     crowd.take_failed();
@@ -92,37 +91,4 @@ async fn halted(watch: &mut Watch) -> Result<()> {
         }
     }
     anyhow::bail!("the server ended the watch")
-}
-
-async fn publish(lab: &Lab) -> Result<ReleaseDigest> {
-    let tree = lab.dir().join("bundle");
-    std::fs::create_dir_all(&tree)?;
-    std::fs::write(tree.join("VERSION"), "9.0")?;
-    let releases = lab.dir().join("releases");
-    let mut sign = words(
-        [
-            "releases",
-            "sign",
-            "--package",
-            "edge-sensor",
-            "--version",
-            "9.0",
-            "--bundle",
-        ],
-        &tree,
-    );
-    let key = lab.dir().join("release-keys").join("release-1.key");
-    sign.extend(words(["--key"], &key));
-    sign.extend(words(["--out"], &releases));
-    output(&lab.programs().path("ringwardctl"), sign).await?;
-    let file = releases.join("edge-sensor-9.0.release.json");
-    let file = file.to_string_lossy().into_owned();
-    lab.ctl(&[
-        "releases", "publish", &file, "--reason", "measured", "--yes",
-    ])
-    .await?;
-    let package: PackageName = "edge-sensor".parse()?;
-    let releases = lab.client().releases(Some(&package)).await?;
-    let published = releases.into_iter().find(|r| r.version.as_str() == "9.0");
-    Ok(published.context("the release is published")?.release)
 }

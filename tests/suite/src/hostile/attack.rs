@@ -124,7 +124,7 @@ pub async fn attack(orders: &Path) -> Result<()> {
         let target = Target {
             agents: orders.agents,
             admins: orders.admins,
-            host: Identity::load(identity)?.tls,
+            identity: Identity::load(identity)?,
             stranger: Arc::clone(&stranger),
             from: orders.from,
         };
@@ -160,7 +160,7 @@ async fn assault(
             0 => u64::MAX,
             rate => rate.max(64),
         });
-        let mut attack = Attack::new(target, random.fork(), left);
+        let mut attack = Attack::new(target, random.fork(), tally.frames, left);
         let ended = tokio::time::timeout_at(end.into(), attack.run(family)).await;
         tally.refused += u64::from(!matches!(ended, Ok(Ok(()))));
         if attack.sent > 0 {

@@ -2,9 +2,14 @@
 
 use super::h2::{END_HEADERS, END_STREAM, Line, PREFACE, field, frame, head, kind, message, tcp};
 use prost::Message as _;
+use ringward_agent::identity::Identity;
+use ringward_domain::limits::SIGNALS_PER_BATCH_MAX;
 use ringward_domain::observed::{AttemptObserved, Observed, PhaseObserved};
 use ringward_domain::session::{Begin, Heartbeat, RequestGrant, ToServer};
-use ringward_domain::{Epoch, Generation, Millis, Nonce, ReleaseDigest, RolloutId};
+use ringward_domain::signal::{Signal, SignalKind};
+use ringward_domain::{
+    BootId, Epoch, Generation, Millis, Nonce, ReleaseDigest, RolloutId, SignalSeq,
+};
 use ringward_wire::pb;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -65,6 +70,10 @@ pub enum Family {
     EnrolFlood,
     /// A host's certificate at the admins' door.
     WrongDoor,
+    /// A host that has 64 signals to tell in each message, and never an end of them.
+    SignalFlood,
+    /// A thousand sessions begun on one connection, none with a whole hello.
+    ManyStreams,
 }
 
 /// Where and as whom.
@@ -74,8 +83,8 @@ pub struct Target {
     pub agents: SocketAddr,
     /// The admins' listener.
     pub admins: SocketAddr,
-    /// TLS as an enrolled host.
-    pub host: Arc<ClientConfig>,
+    /// An enrolled host.
+    pub identity: Identity,
     /// TLS without certificate.
     pub stranger: Arc<ClientConfig>,
     /// Where the attacks come from.
@@ -86,6 +95,8 @@ pub struct Target {
 pub struct Attack<'a> {
     target: &'a Target,
     random: fastrand::Rng,
+    /// Frames sent on earlier connections.
+    before: u64,
     /// Frames that may still be sent.
     left: u64,
     /// Frames sent.
@@ -94,14 +105,20 @@ pub struct Attack<'a> {
 
 /// Frames written in one go.
 const BURST: u64 = 32;
+/// How long a flood waits for room: far longer than a server that slows it to 50 messages a second
+/// lets 64 of them wait.
+const FLOOD_PATIENCE: Duration = Duration::from_secs(10);
+/// Streams that one connection tries to hold open.
+const STREAMS: usize = 1_000;
 
 impl<'a> Attack<'a> {
-    /// One connection's worth of an attack, of at most `left` frames.
+    /// One connection's worth of an attack, of at most `left` frames, after so many on others.
     #[must_use]
-    pub fn new(target: &'a Target, random: fastrand::Rng, left: u64) -> Self {
+    pub fn new(target: &'a Target, random: fastrand::Rng, before: u64, left: u64) -> Self {
         Self {
             target,
             random,
+            before,
             left,
             sent: 0,
         }
@@ -145,6 +162,8 @@ impl<'a> Attack<'a> {
             Family::SessionChurn => self.session_churn().await,
             Family::EnrolFlood => self.enrol_flood().await,
             Family::WrongDoor => self.wrong_door().await,
+            Family::SignalFlood => self.signal_flood().await,
+            Family::ManyStreams => self.many_streams().await,
         }
     }
 
@@ -154,9 +173,12 @@ impl<'a> Attack<'a> {
 
     async fn line_that(&self, reads: bool) -> io::Result<Line> {
         let Target {
-            agents, host, from, ..
+            agents,
+            identity,
+            from,
+            ..
         } = self.target;
-        let mut line = Line::open(*agents, *from, host, reads).await?;
+        let mut line = Line::open(*agents, *from, &identity.tls, reads).await?;
         line.greet().await?;
         Ok(line)
     }
@@ -219,9 +241,12 @@ impl<'a> Attack<'a> {
 
     async fn bad_preface(&mut self) -> io::Result<()> {
         let Target {
-            agents, host, from, ..
+            agents,
+            identity,
+            from,
+            ..
         } = self.target;
-        let mut line = Line::open(*agents, *from, host, true).await?;
+        let mut line = Line::open(*agents, *from, &identity.tls, true).await?;
         let mut junk = vec![0; 256];
         self.random.fill(&mut junk);
         if self.random.bool() {
@@ -409,13 +434,53 @@ impl<'a> Attack<'a> {
 
     async fn wrong_door(&mut self) -> io::Result<()> {
         let Target {
-            admins, host, from, ..
+            admins,
+            identity,
+            from,
+            ..
         } = self.target;
         self.count(1);
-        let mut line = Line::open(*admins, *from, host, true).await?;
+        let mut line = Line::open(*admins, *from, &identity.tls, true).await?;
         line.greet().await?;
         line.send(&frame(kind::HEADERS, END_HEADERS, 1, &head("Session")))
             .await
+    }
+
+    /// As fast as the server takes them: what it does not take, HTTP/2's windows hold back.
+    async fn signal_flood(&mut self) -> io::Result<()> {
+        let per_frame = SIGNALS_PER_BATCH_MAX as u64;
+        let mut next = self.before * per_frame + 1;
+        let hello = crate::chatter::hello("hostile", next);
+        let opened = crate::chatter::open(&self.target.identity, hello).await;
+        let (out, mut answers) = opened.map_err(io::Error::other)?;
+        let answered =
+            tokio::spawn(async move { while let Ok(Some(_)) = answers.message().await {} });
+        while self.left > 0 && !answered.is_finished() {
+            let signals = (next..next + per_frame).map(flooding).collect();
+            let sent = out.send(ToServer::Signals(signals).into());
+            match tokio::time::timeout(FLOOD_PATIENCE, sent).await {
+                Ok(Ok(())) => self.count(1),
+                Ok(Err(_)) | Err(_) => break,
+            }
+            next += per_frame;
+        }
+        answered.abort();
+        Ok(())
+    }
+
+    async fn many_streams(&mut self) -> io::Result<()> {
+        let mut line = self.line().await?;
+        for stream in (1..).step_by(2).take(STREAMS) {
+            if self.left == 0 {
+                break;
+            }
+            let mut bytes = frame(kind::HEADERS, END_HEADERS, stream, &head("Session"));
+            bytes.extend(frame(kind::DATA, 0, stream, &[0, 0, 0, 0xff, 0, 7]));
+            line.send(&bytes).await?;
+            self.count(2);
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        Ok(())
     }
 }
 
@@ -434,6 +499,20 @@ fn odd_frame(random: &mut fastrand::Rng) -> Vec<u8> {
         ),
         2 => frame(random.u8(0x10..), random.u8(..), 0, &[7; 30]),
         _ => frame(kind::WINDOW_UPDATE, 0, 0, &16_u32.to_be_bytes()),
+    }
+}
+
+fn flooding(seq: u64) -> Signal {
+    Signal {
+        seq: SignalSeq(seq),
+        kind: SignalKind::Change,
+        key: format!("flood:{seq}"),
+        boot: BootId([1; 16]),
+        at_boottime: Millis(seq),
+        release: None,
+        title: "one of very many".to_owned(),
+        signature: "flood".to_owned(),
+        evidence: "{}".to_owned(),
     }
 }
 
