@@ -42,8 +42,8 @@ const NOT_HERE: [(&str, &str); 2] = [
         "only Debian's archive is asked for systems; nspawn-test installs the rpm with Debian's rpm",
     ),
     (
-        "the boot loader's counter (tier a)",
-        "QEMU starts the kernel itself; the agent reads such counters and never writes them",
+        "GRUB's boot counter",
+        "Debian's grub.cfg has none; tier a is played with systemd-boot",
     ),
 ];
 

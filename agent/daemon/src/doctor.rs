@@ -192,10 +192,18 @@ fn guard(adapter: Adapter) -> Finding {
                                       kernel before sysinit.target, as a module may, is not healed"
                     .to_owned(),
             ),
-            GuardTier::Initramfs => Ok("tier b: in the initramfs, proven in this boot".to_owned()),
-            GuardTier::BootLoader => {
-                Ok("tier a: in the boot loader, proven in this boot".to_owned())
-            }
+            GuardTier::Initramfs => Ok(format!(
+                "tier b: in the initramfs, proven in this boot{}",
+                if machine::loader_counts() {
+                    "; tier a too: the boot loader counts entries that a release brings"
+                } else {
+                    ""
+                }
+            )),
+            GuardTier::BootLoader => Ok("tier a: the boot loader started this boot and counts \
+                                         entries that a release brings. What else kills the \
+                                         kernel before sysinit.target is not healed"
+                .to_owned()),
         },
     };
     Finding {

@@ -15,6 +15,23 @@ struct Report {
 
 const REPORTS: &[Report] = &[
     Report {
+        log: "BUG: Unable to handle kernel data access at 0x8000000012345678\n\
+              Faulting instruction address: 0xc000000000123458\n\
+              Oops: Kernel access of bad area, sig: 11 [#1]\nLE PAGE_SIZE=64K MMU=Radix SMP NR_CPUS=2048 NUMA PowerNV\n\
+              CPU: 0 PID: 51 Comm: kworker/0:2 Not tainted 6.6.30 #1\n\
+              NIP:  c000000000123458 LR: c000000000123440 CTR: 0000000000000000\n\
+              REGS: c000000007a3e6e0 TRAP: 0380   Not tainted  (6.6.30)\n\
+              GPR00: c000000000123440 c000000007a3e970 c000000001f24600 0000000000004000\n\
+              NIP [c000000000123458] acme_rebuild+0x1ac/0x5f0 drivers/acme/core.c:216\n\
+              LR [c000000000123440] acme_rebuild+0x194/0x5f0 drivers/acme/core.c:210\n\
+              Call Trace:\n[c000000007a3ea20] [c000000000223344] acme_work+0x7b0/0x13a0 drivers/acme/core.c:300\n\
+              [c000000007a3eb30] [c0000000001d3da8] process_one_work+0x428/0xa80\n\
+              ---[ end trace 0000000000000000 ]---",
+        kind: "kernel-page-fault",
+        function: "acme_rebuild",
+        module: None,
+    },
+    Report {
         log: "Unable to handle kernel NULL pointer dereference at virtual address 0000000000000018\n\
               Mem abort info:\n  ESR = 0x0000000096000004\n  EC = 0x25: DABT (current EL), IL = 32 bits\n\
               Data abort info:\n  ISV = 0, ISS = 0x00000004, ISS2 = 0x00000000\n\
@@ -332,4 +349,58 @@ fn quiet_logs_stay_quiet_however_they_were_written_down() {
             .collect();
         assert_eq!(titles, Vec::<String>::new(), "{name}");
     }
+}
+
+#[test]
+fn a_log_whose_months_are_in_the_language_of_its_host_is_read() {
+    for stamp in [
+        "märz 3. 06:14:02",
+        "июл 27 06:14:02",
+        "7月 27 06:14:02",
+        "Mar  3 06:14:02",
+    ] {
+        let log: String = [
+            "list_del corruption. prev->next should be ffff98679438a5d0, but was ffff98679438a600",
+            "------------[ cut here ]------------",
+            "kernel BUG at lib/list_debug.c:62!",
+            "invalid opcode: 0000 [#1] PREEMPT SMP PTI",
+            "CPU: 3 PID: 120 Comm: acmed Tainted: G           OE      6.1.0-13-amd64 #1",
+            "RIP: 0010:__list_del_entry_valid.cold+0x31/0x47",
+            "Call Trace:",
+            " acme_queue_drop+0x89/0x180 [acme]",
+            " acme_close+0x40/0x90 [acme]",
+            "---[ end trace 0000000000000000 ]---",
+        ]
+        .map(|text| format!("{stamp} werk-7 kernel: {text}\n"))
+        .concat();
+        let items = klog::read(log.as_bytes());
+        let told = format!("{items:?}");
+        assert!(told.contains("acme_queue_drop"), "{stamp}: {told}");
+        assert!(told.contains("list-corruption"), "{stamp}: {told}");
+    }
+}
+
+#[test]
+fn a_hung_task_with_a_line_end_in_its_name_is_told() {
+    let log: String = [
+        "INFO: task two",
+        "lines:1808 blocked for more than 143 seconds.",
+        "      Not tainted 6.6.30 #1",
+        "task:two",
+        "lines state:D stack:25960 pid:1808 tgid:1807 ppid:15 flags:0x08080002",
+        "Call Trace:",
+        " <TASK>",
+        " __schedule+0x10e9/0x6820",
+        " schedule+0xdd/0x390",
+        " acme_wait+0x299/0x5a0 [acme]",
+        " acme_close+0x678/0xd40 [acme]",
+        " </TASK>",
+    ]
+    .map(|text| format!("[  720.100001][   T41] {text}\n"))
+    .concat();
+    let told = format!("{:?}", klog::read(log.as_bytes()));
+    assert!(
+        told.contains("hung-task") && told.contains("acme_wait"),
+        "{told}"
+    );
 }

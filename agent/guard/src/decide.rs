@@ -37,9 +37,18 @@ pub enum GuardAction {
     },
 }
 
-/// Decides from the ledger alone. Deciding twice in one boot changes nothing.
+/// What the boot loader has to say of the release on trial.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BootLoader {
+    /// Nothing.
+    Silent,
+    /// It counted the tries of the release's entry, and started another one when none was left.
+    GaveUp,
+}
+
+/// Decides from the ledger and the loader's word. Deciding twice in one boot changes nothing.
 #[must_use]
-pub fn decide(ledger: &Ledger, boot: BootId) -> GuardAction {
+pub fn decide(ledger: &Ledger, boot: BootId, loader: BootLoader) -> GuardAction {
     let Some(attempt) = ledger.attempt.as_ref() else {
         return GuardAction::Nothing;
     };
@@ -60,12 +69,13 @@ pub fn decide(ledger: &Ledger, boot: BootId) -> GuardAction {
             to: risk.back_to,
         };
     }
-    if attempt.boots.iter().any(|noted| noted.boot == boot) {
+    let gave_up = loader == BootLoader::GaveUp;
+    if !gave_up && attempt.boots.iter().any(|noted| noted.boot == boot) {
         return GuardAction::AlreadyNoted;
     }
     let mut noted = ledger.clone();
     let bad = u32::try_from(attempt.boots.iter().filter(|boot| !boot.healthy).count());
-    if bad.unwrap_or(u32::MAX) >= BAD_BOOTS_MAX {
+    if gave_up || bad.unwrap_or(u32::MAX) >= BAD_BOOTS_MAX {
         noted.bars.insert(risk.release);
         note(
             &mut noted,
@@ -162,10 +172,12 @@ fn note(ledger: &mut Ledger, boot: BootId, phase: Option<AttemptPhase>) {
     let Some(attempt) = ledger.attempt.as_mut() else {
         return;
     };
-    attempt.boots.push(TrialBoot {
-        boot,
-        healthy: false,
-    });
+    if attempt.boots.iter().all(|noted| noted.boot != boot) {
+        attempt.boots.push(TrialBoot {
+            boot,
+            healthy: false,
+        });
+    }
     while attempt.boots.len() > BOOTS_MAX {
         let oldest_healthy = attempt.boots.iter().position(|noted| noted.healthy);
         attempt.boots.remove(oldest_healthy.unwrap_or(0));
@@ -219,10 +231,10 @@ mod tests {
     /// Boots until the guard does something else than noting; answers that and the boots noted.
     fn boots(mut ledger: Ledger, healthy: &[bool]) -> (usize, GuardAction) {
         for n in 1..20u8 {
-            match decide(&ledger, BootId([n; 16])) {
+            match decide(&ledger, BootId([n; 16]), BootLoader::Silent) {
                 GuardAction::NoteBoot(noted) => {
                     assert_eq!(
-                        decide(&noted, BootId([n; 16])),
+                        decide(&noted, BootId([n; 16]), BootLoader::Silent),
                         GuardAction::AlreadyNoted,
                         "twice in one boot"
                     );
@@ -239,6 +251,31 @@ mod tests {
     }
 
     #[test]
+    fn a_release_whose_entry_the_loader_gave_up_goes_back_at_once() {
+        let trial = ledger(AssignmentKind::Install, 0, 1, AttemptPhase::Trial);
+        let boot = BootId([1; 16]);
+        let GuardAction::NoteBoot(noted) = decide(&trial, boot, BootLoader::Silent) else {
+            panic!("the guard of the initramfs notes it");
+        };
+        for before in [&trial, &*noted] {
+            let GuardAction::GoBack { ledger, to, .. } = decide(before, boot, BootLoader::GaveUp)
+            else {
+                panic!("the loader was not heard");
+            };
+            assert_eq!(to, Some(release(0)));
+            let attempt = ledger.attempt.unwrap();
+            assert_eq!(attempt.boots.len(), 1);
+            assert_eq!(attempt.phase, AttemptPhase::Reverted(RevertWhy::BadBoots));
+        }
+        let proven = ledger(AssignmentKind::Install, 0, 1, AttemptPhase::Committed);
+        assert_eq!(
+            decide(&proven, boot, BootLoader::GaveUp),
+            GuardAction::Nothing,
+            "a committed release"
+        );
+    }
+
+    #[test]
     fn the_third_boot_after_two_bad_ones_goes_back_and_bars_the_release() {
         let trial = ledger(AssignmentKind::Install, 0, 1, AttemptPhase::Trial);
         let (noted, action) = boots(trial, &[]);
@@ -251,7 +288,7 @@ mod tests {
         let phase = ledger.attempt.as_ref().unwrap().phase;
         assert_eq!(phase, AttemptPhase::Reverted(RevertWhy::BadBoots));
         assert!(matches!(
-            decide(&ledger, BootId([99; 16])),
+            decide(&ledger, BootId([99; 16]), BootLoader::Silent),
             GuardAction::FinishGoingBack { .. }
         ));
     }

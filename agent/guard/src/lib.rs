@@ -8,6 +8,7 @@ pub mod codec;
 pub mod decide;
 pub mod error;
 pub mod files;
+pub mod loader;
 pub mod run;
 pub mod slots;
 pub mod staged;
@@ -18,7 +19,7 @@ pub mod windows;
 mod words;
 
 pub use codec::LedgerFile;
-pub use decide::{GuardAction, decide, rescue};
+pub use decide::{BootLoader, GuardAction, decide, rescue};
 pub use error::GuardError;
 pub use files::{Files, SystemFiles, sync_folder};
 pub use slots::Slots;

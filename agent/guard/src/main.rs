@@ -7,9 +7,12 @@
 mod service;
 
 use ringward_domain::BootId;
+use ringward_guard::loader::Entries;
 use ringward_guard::run::{Did, run};
 use ringward_guard::trial::{self, Settings};
-use ringward_guard::{GuardAction, LedgerStore, SystemFiles, rescue, staged};
+use ringward_guard::{
+    BootLoader, GuardAction, GuardError, LedgerStore, SystemFiles, rescue, staged,
+};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Duration;
@@ -30,7 +33,8 @@ While a release is on trial the kernel reboots 30 s after a panic, and where --i
 PID 1 is not started yet, it will feed the machine's watchdog.
 --service (Windows): the service manager starts this; the boot is read from the registry.
 
-trial begin, trial end: switch that on and off, the watchdog of the running PID 1 too.
+trial begin, trial end: switch that on and off, the watchdog of the running PID 1 too, and for entries
+whose tries systemd-boot counts. One that it gave up for another takes the release back at once.
 emergency: reboot from an emergency shell after 30 s if a release is on trial in DIR.
 
 exit status: 0 nothing to do, or boot noted; 3 went back; 1 could not act; 2 wrong arguments";
@@ -112,10 +116,17 @@ fn trial(verb: &str) -> ExitCode {
             if let Err(error) = trial::watchdog::begin() {
                 println!("ringward-guard: a hang of this host needs a person: {error}");
             }
+            if let Err(error) = Entries::default().begin() {
+                eprintln!("ringward-guard: a kernel that panics early waits for a person: {error}");
+            }
             ExitCode::SUCCESS
         }
         "end" => {
-            let ended = [Settings::default().end(), trial::watchdog::end()];
+            let ended = [
+                Settings::default().end(),
+                trial::watchdog::end(),
+                Entries::default().end(),
+            ];
             for error in ended.iter().filter_map(|ended| ended.as_ref().err()) {
                 eprintln!(
                     "ringward-guard: settings of the trial stay until the next boot: {error}"
@@ -191,7 +202,9 @@ fn guard(arguments: &Arguments) -> ExitCode {
         Boot::Given(boot) => boot,
         Boot::Service => return serve(&arguments.root),
     };
-    match run(SystemFiles, &arguments.root, boot) {
+    match run(SystemFiles, &arguments.root, boot, BootLoader::Silent)
+        .and_then(|did| after_the_loader(arguments, boot, did))
+    {
         Ok(did) => {
             println!("ringward-guard: {did}");
             hold_units(&arguments.root);
@@ -209,6 +222,26 @@ fn guard(arguments: &Arguments) -> ExitCode {
             // A ledger that cannot be written is no reason to stand still after a panic.
             begin_trial(arguments.initramfs);
             ExitCode::FAILURE
+        }
+    }
+}
+
+/// Goes back at once where the boot loader gave the release's entry up. Its file system is not mounted
+/// in an initramfs, and only a trial is worth the look.
+fn after_the_loader(arguments: &Arguments, boot: BootId, did: Did) -> Result<Did, GuardError> {
+    let on_trial = matches!(did, Did::NotedBefore | Did::Noted { .. });
+    if cfg!(windows) || arguments.initramfs || !on_trial {
+        return Ok(did);
+    }
+    match Entries::default().gave_up() {
+        Ok(true) => {
+            println!("ringward-guard: the boot loader gave the release's entry up");
+            run(SystemFiles, &arguments.root, boot, BootLoader::GaveUp)
+        }
+        Ok(false) => Ok(did),
+        Err(error) => {
+            eprintln!("ringward-guard: what the boot loader says is not known: {error}");
+            Ok(did)
         }
     }
 }

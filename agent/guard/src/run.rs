@@ -1,7 +1,7 @@
 //! One run of the guard: read, decide, write, act, say it in one line.
 
 use crate::codec::LedgerFile;
-use crate::decide::{GuardAction, decide};
+use crate::decide::{BootLoader, GuardAction, decide};
 use crate::error::GuardError;
 use crate::files::Files;
 use crate::slots::Slots;
@@ -54,13 +54,18 @@ impl fmt::Display for Did {
 ///
 /// # Errors
 /// When the ledger or a slot cannot be read or written; see [`GuardError`].
-pub fn run<F: Files + Clone>(files: F, root: &Path, boot: BootId) -> Result<Did, GuardError> {
+pub fn run<F: Files + Clone>(
+    files: F,
+    root: &Path,
+    boot: BootId,
+    loader: BootLoader,
+) -> Result<Did, GuardError> {
     let store = LedgerStore::new(files.clone(), root);
     let slots = Slots::new(files, root);
     let Some(LedgerFile { ledger, kept }) = store.read()? else {
         return Ok(Did::NothingOnTrial);
     };
-    match decide(&ledger, boot) {
+    match decide(&ledger, boot, loader) {
         GuardAction::Nothing => Ok(Did::NothingOnTrial),
         GuardAction::AlreadyNoted => Ok(Did::NotedBefore),
         GuardAction::NoteBoot(noted) => {

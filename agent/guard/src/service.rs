@@ -1,8 +1,8 @@
 //! The guard as a Windows service: started first of all services that start by themselves, done within
 //! milliseconds.
 
-use ringward_guard::SystemFiles;
 use ringward_guard::run::run;
+use ringward_guard::{BootLoader, SystemFiles};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -68,7 +68,9 @@ fn act() -> bool {
     };
     let did = ringward_guard::windows::boot_id()
         .map_err(|error| format!("reading the boot id: {error}"))
-        .and_then(|boot| run(SystemFiles, root, boot).map_err(|error| crate::chain(&error)));
+        .and_then(|boot| {
+            run(SystemFiles, root, boot, BootLoader::Silent).map_err(|error| crate::chain(&error))
+        });
     let (words, acted) = match did {
         Ok(did) => (did.to_string(), true),
         Err(why) => (why, false),

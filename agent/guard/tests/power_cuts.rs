@@ -11,7 +11,7 @@ use ringward_domain::{
     AssignmentKind, BootId, Epoch, Generation, Millis, Nonce, PackageName, ReleaseDigest, RolloutId,
 };
 use ringward_guard::run::{Did, run};
-use ringward_guard::{Files, LedgerFile, LedgerStore, Slots};
+use ringward_guard::{BootLoader, Files, LedgerFile, LedgerStore, Slots};
 use std::path::Path;
 
 const ROOT: &str = "/state";
@@ -209,16 +209,16 @@ fn a_guard_cut_at_any_point_of_going_back_gets_there_in_a_later_boot() {
     };
     let files = prepared();
     let before = files.operations();
-    let did = run(files.clone(), root(), BootId([3; 16])).unwrap();
+    let did = run(files.clone(), root(), BootId([3; 16]), BootLoader::Silent).unwrap();
     assert!(matches!(did, Did::WentBack { .. }), "{did:?}");
     for cut in 0..files.operations() - before {
         for seed in 0..SEEDS {
             let files = prepared();
             files.cut_after(cut);
-            run(files.clone(), root(), BootId([3; 16])).unwrap_err();
+            run(files.clone(), root(), BootId([3; 16]), BootLoader::Silent).unwrap_err();
             let mut choices = Choices(seed);
             let after = files.after_power_cut(&mut choices);
-            run(after.clone(), root(), BootId([4; 16])).unwrap();
+            run(after.clone(), root(), BootId([4; 16]), BootLoader::Silent).unwrap();
             let settled = after.after_power_cut(&mut choices);
             let running = Slots::new(settled.clone(), root()).running(&package());
             assert_eq!(running.unwrap(), Some(release(1).release), "{cut} {seed}");

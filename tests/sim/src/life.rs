@@ -7,7 +7,7 @@ use ringward_agent_core::event::Started;
 use ringward_agent_core::{Event, Machine};
 use ringward_domain::signal::{SignalDraft, SignalKind};
 use ringward_domain::{Absence, AgentStart, Millis, Timestamp};
-use ringward_guard::{GuardAction, LedgerFile, codec, decide};
+use ringward_guard::{BootLoader, GuardAction, LedgerFile, codec, decide};
 
 impl World {
     /// What the release that runs does to this host.
@@ -121,7 +121,7 @@ impl World {
             };
             sim.ledger = codec::encode(&file);
         };
-        match decide(&ledger, boot) {
+        match decide(&ledger, boot, BootLoader::Silent) {
             GuardAction::Nothing | GuardAction::AlreadyNoted => {}
             GuardAction::NoteBoot(noted) => write(noted),
             GuardAction::GoBack { ledger, to, .. } => {

@@ -9,7 +9,7 @@ use crate::replay::Log;
 use crate::scenes::enrol;
 use anyhow::{Context, Result, bail, ensure};
 use ringward_domain::BootId;
-use ringward_guard::{LedgerStore, SystemFiles};
+use ringward_guard::{BootLoader, LedgerStore, SystemFiles};
 use ringward_suite::trial::{PACKAGE, running};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -134,7 +134,7 @@ fn examine(disk: &Path, out: &Path) -> Result<String> {
     let version = whole(&state)?;
     // Three boots without an agent: however they end, a whole tree runs.
     for boot in 1..=3 {
-        ringward_guard::run::run(SystemFiles, &state, BootId([boot; 16]))?;
+        ringward_guard::run::run(SystemFiles, &state, BootId([boot; 16]), BootLoader::Silent)?;
         whole(&state)?;
     }
     Ok(version)

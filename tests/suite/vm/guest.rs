@@ -16,7 +16,7 @@ const COMMAND_PATIENCE: Duration = Duration::from_secs(180);
 const GREETING_PATIENCE: Duration = Duration::from_secs(10);
 /// Debian's own settings: a kernel that says little, and waits after a panic. `no_timer_check` is for the
 /// emulator alone: on a busy machine its timer ticks too late for the kernel's first look at it.
-const COMMAND_LINE: &str = "root=/dev/vda ro quiet console=ttyS0 no_timer_check";
+pub const COMMAND_LINE: &str = "root=/dev/vda ro quiet console=ttyS0 no_timer_check";
 const PSTORE_BYTES: u64 = 256 * 1024;
 
 /// What differs between machines.
@@ -26,6 +26,8 @@ pub struct Hardware {
     pub old_initrd: bool,
     /// Every block write is recorded here.
     pub record: Option<PathBuf>,
+    /// Boots by UEFI from this disk, not by the emulator itself.
+    pub boot_disk: Option<PathBuf>,
 }
 
 /// A machine that runs until it is dropped.
@@ -34,8 +36,8 @@ pub struct Guest {
     folder: PathBuf,
 }
 
-/// QEMU with the libraries it was built with, whatever the machine has.
-fn qemu(tools: &Path) -> Command {
+/// A program of the tools with the libraries it was built with, whatever the machine has.
+pub fn tool(tools: &Path, program: &str) -> Command {
     let libraries = tools.join("usr/lib/x86_64-linux-gnu");
     let private = ["", "pulseaudio", "blas", "lapack"];
     let path: Vec<String> = private
@@ -49,8 +51,14 @@ fn qemu(tools: &Path) -> Command {
         .arg(libraries.join("ld-linux-x86-64.so.2"))
         .arg("--library-path")
         .arg(path.join(":"))
-        .arg(tools.join("usr/bin/qemu-system-x86_64"))
-        .env("QEMU_MODULE_DIR", libraries.join("qemu"));
+        .arg(tools.join(program));
+    command
+}
+
+fn qemu(tools: &Path) -> Command {
+    let mut command = tool(tools, "usr/bin/qemu-system-x86_64");
+    let modules = tools.join("usr/lib/x86_64-linux-gnu/qemu");
+    command.env("QEMU_MODULE_DIR", modules);
     for firmware in ["share/seabios", "share/qemu", "lib/ipxe/qemu"] {
         command.arg("-L").arg(tools.join("usr").join(firmware));
     }
@@ -73,10 +81,7 @@ impl Guest {
         command.args("-nodefaults -no-user-config -display none".split(' '));
         command.args("-accel tcg,tb-size=128 -machine q35 -cpu Nehalem -m 512 -smp 1".split(' '));
         command.args(["-serial", &format!("file:{}", at("console.log"))]);
-        command.args([
-            "-serial",
-            &format!("unix:{},server=on,wait=off", at("control")),
-        ]);
+        control_line(&mut command, &at("control"), hardware.boot_disk.is_some());
         command.args([
             "-monitor",
             &format!("unix:{},server=on,wait=off", at("monitor")),
@@ -101,13 +106,18 @@ impl Guest {
         if let Some(var) = &image.var {
             disk(&mut command, 1, var, None);
         }
-        let initrd = match hardware.old_initrd {
-            true => &image.initrd_before,
-            false => &image.initrd,
-        };
-        command.arg("-kernel").arg(&image.kernel);
-        command.arg("-initrd").arg(initrd);
-        command.args(["-append", COMMAND_LINE]);
+        match &hardware.boot_disk {
+            Some(boot) => by_uefi(&mut command, &options.tools, &folder, boot)?,
+            None => {
+                let initrd = match hardware.old_initrd {
+                    true => &image.initrd_before,
+                    false => &image.initrd,
+                };
+                command.arg("-kernel").arg(&image.kernel);
+                command.arg("-initrd").arg(initrd);
+                command.args(["-append", COMMAND_LINE]);
+            }
+        }
         let words = std::fs::File::create(folder.join("qemu.log"))?;
         let child = command
             .stdin(Stdio::null())
@@ -252,6 +262,36 @@ fn disk(command: &mut Command, number: usize, file: &Path, record: Option<&Path>
     };
     command.args(["-blockdev", &raw]);
     command.args(["-device", &format!("virtio-blk-pci,drive=d{number}")]);
+}
+
+/// The line of the root shell. The firmware listens on every serial line, and a word from us would stop
+/// its boot; of a virtio console it knows nothing.
+fn control_line(command: &mut Command, socket: &str, has_firmware: bool) {
+    let line = format!("socket,id=control,server=on,wait=off,path={socket}");
+    command.args(["-chardev", &line]);
+    match has_firmware {
+        false => command.args(["-serial", "chardev:control"]),
+        true => command
+            .args(["-device", "virtio-serial-pci"])
+            .args(["-device", "virtconsole,chardev=control"]),
+    };
+}
+
+/// The firmware, with variables of its own that last as long as the machine, and the disk it boots.
+fn by_uefi(command: &mut Command, tools: &Path, folder: &Path, boot: &Path) -> Result<()> {
+    let firmware = tools.join("usr/share/OVMF");
+    let variables = folder.join("variables.fd");
+    std::fs::copy(firmware.join("OVMF_VARS_4M.fd"), &variables)
+        .context("the tools hold no firmware")?;
+    for (file, access) in [
+        (firmware.join("OVMF_CODE_4M.fd"), "readonly=on"),
+        (variables, "readonly=off"),
+    ] {
+        let drive = format!("if=pflash,format=raw,{access},file={}", file.display());
+        command.args(["-drive", &drive]);
+    }
+    disk(command, 1, boot, None);
+    Ok(())
 }
 
 fn greet(stream: &mut UnixStream, mark: &str) -> Result<()> {

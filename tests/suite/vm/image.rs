@@ -9,7 +9,7 @@ const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin
 /// Room on the disk; what is not used costs nothing.
 const DISK: &str = "1536M";
 /// Counts the ways in which [`installed`] sets a machine up.
-const LAYER: u32 = 2;
+const LAYER: u32 = 3;
 /// Where the agent keeps its state.
 pub const STATE: &str = "var/lib/ringward-agent";
 /// The unit of the release on trial, as a vendor's package would bring it. It has the default
@@ -114,7 +114,7 @@ fn set_up(root: &Path, var_apart: bool) -> Result<()> {
     write(
         root,
         "etc/systemd/system/control@.service",
-        "[Unit]\nAfter=basic.target\n[Service]\nExecStartPre=-/bin/stty -F /dev/%I raw -echo\n\
+        "[Unit]\nAfter=basic.target dev-%i.device\nWants=dev-%i.device\n[Service]\nExecStartPre=-/bin/stty -F /dev/%I raw -echo\n\
          ExecStart=/bin/sh\nStandardInput=tty-force\nStandardOutput=tty\nStandardError=tty\n\
          TTYPath=/dev/%I\nRestart=always\nRestartSec=1\nTimeoutStopSec=2\nKillSignal=SIGHUP\n\
          Environment=HOME=/root TERM=dumb PS1= PATH=/usr/sbin:/usr/bin:/sbin:/bin\n\

@@ -1,6 +1,7 @@
 //! The scenes; each has a machine of its own.
 
 mod early;
+mod loader;
 mod story;
 
 use crate::Options;
@@ -38,6 +39,11 @@ pub const ALL: &[Scene] = &[
         name: "the same without the guard in the initrd stands still, and the host said so before",
         is_short: false,
         play: early::without_the_hook,
+    },
+    Scene {
+        name: "a release whose kernel dies in its initrd is left by the boot loader, and then taken back",
+        is_short: false,
+        play: loader::play,
     },
     Scene {
         name: "a release that panics is taken back where /var is a file system of its own",
@@ -93,8 +99,8 @@ fn running(guest: &Guest) -> Result<String> {
     Ok(version.trim().to_owned())
 }
 
-/// Waits for two panics and the boot that follows; answers what the guard said in it.
-fn healed(guest: &mut Guest) -> Result<String> {
+/// Waits for two panics and the boot that follows, which runs 1.0; answers what the guard said in it.
+fn healed(guest: &mut Guest, running: fn(&Guest) -> Result<String>) -> Result<String> {
     guest.wait_for("two panics", HEALED_WITHIN, |guest| {
         Ok((guest.panics() >= 2).then_some(()))
     })?;

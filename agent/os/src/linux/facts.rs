@@ -35,9 +35,17 @@ pub(super) fn guard_tier(root: &Path) -> GuardTier {
     }
     match first_line(&root.join("run/ringward/guard-tier")).as_str() {
         "initramfs" => GuardTier::Initramfs,
-        "boot-loader" => GuardTier::BootLoader,
+        _ if loader_counts(root) => GuardTier::BootLoader,
         _ => GuardTier::Service,
     }
+}
+
+/// Whether systemd-boot started this boot and counts the tries of entries: it leaves its features in a
+/// variable of the firmware (`EFI_LOADER_FEATURE_BOOT_COUNTING`), after four bytes of attributes.
+pub(super) fn loader_counts(root: &Path) -> bool {
+    let variable = "sys/firmware/efi/efivars/LoaderFeatures-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f";
+    let bytes = std::fs::read(root.join(variable)).unwrap_or_default();
+    bytes.get(4).is_some_and(|features| features & 0x10 != 0)
 }
 
 fn first_line(path: &Path) -> String {
@@ -91,6 +99,13 @@ mod tests {
         )
         .unwrap();
         assert_eq!(guard_tier(root.path()), GuardTier::Service);
+        let variables = root.path().join("sys/firmware/efi/efivars");
+        std::fs::create_dir_all(&variables).unwrap();
+        let features = variables.join("LoaderFeatures-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f");
+        std::fs::write(&features, [6, 0, 0, 0, 0x0f, 0, 0, 0, 0, 0, 0, 0]).unwrap();
+        assert_eq!(guard_tier(root.path()), GuardTier::Service);
+        std::fs::write(&features, [6, 0, 0, 0, 0x7f, 0, 0, 0, 0, 0, 0, 0]).unwrap();
+        assert_eq!(guard_tier(root.path()), GuardTier::BootLoader);
         std::fs::create_dir_all(root.path().join("run/ringward")).unwrap();
         std::fs::write(root.path().join("run/ringward/guard-tier"), "initramfs\n").unwrap();
         assert_eq!(guard_tier(root.path()), GuardTier::Initramfs);

@@ -88,6 +88,12 @@ pub fn guard_tier() -> GuardTier {
     facts::guard_tier(Path::new("/"))
 }
 
+/// Whether the boot loader of this boot counts the tries of entries.
+#[must_use]
+pub fn loader_counts() -> bool {
+    facts::loader_counts(Path::new("/"))
+}
+
 /// By what this machine is isolated where that is ordered: by this `nft`, or by the system's.
 ///
 /// # Errors
@@ -261,6 +267,18 @@ impl Host for LinuxHost {
     }
 
     async fn reboot(&self) -> Result<(), HostError> {
+        // What was installed since the guard was armed may have brought a boot entry.
+        if self.root.join(ARMED).exists() {
+            let arguments = ["reload", TRIAL_UNIT];
+            let failed = match systemctl(&arguments).await {
+                Ok(output) if output.status.success() => None,
+                Ok(output) => Some(systemctl_failed(&arguments, output.status.to_string())),
+                Err(error) => Some(error),
+            };
+            if let Some(failed) = failed {
+                tracing::warn!("a boot entry of this release may not reboot by itself: {failed}");
+            }
+        }
         let arguments = ["--no-block", "reboot"];
         let output = systemctl(&arguments).await?;
         match output.status.success() {

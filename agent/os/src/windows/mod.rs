@@ -84,6 +84,12 @@ pub fn guard_tier() -> GuardTier {
     facts::guard_tier()
 }
 
+/// Whether the boot loader of this boot counts the tries of entries: none does here.
+#[must_use]
+pub fn loader_counts() -> bool {
+    false
+}
+
 /// By what this machine is isolated where that is ordered; the program is of no use here.
 ///
 /// # Errors

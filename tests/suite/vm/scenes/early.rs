@@ -1,6 +1,6 @@
 //! Releases on trial on machines that never see a server: what the guard does alone.
 
-use super::{HEALED_WITHIN, healed, tree};
+use super::{HEALED_WITHIN, healed, running, tree};
 use crate::Options;
 use crate::guest::{Guest, Hardware};
 use crate::image::{self, Image, STATE};
@@ -48,7 +48,7 @@ fn enable(root: &Path, name: &str, unit: &str, target: &str) -> Result<()> {
     Ok(())
 }
 
-fn tier(guest: &Guest) -> Result<String> {
+pub(super) fn tier(guest: &Guest) -> Result<String> {
     let told = guest.say("ringward-agent doctor | grep guard || true")?;
     Ok(told.trim().to_owned())
 }
@@ -56,7 +56,7 @@ fn tier(guest: &Guest) -> Result<String> {
 pub fn in_the_initrd(options: &Options) -> Result<String> {
     let image = on_trial(options, "initrd", true, false)?;
     let mut guest = Guest::start(options, &image, &Hardware::default())?;
-    let guard = healed(&mut guest)?;
+    let guard = healed(&mut guest, running)?;
     let tier = tier(&guest)?;
     ensure!(tier.contains("tier b"), "{tier}");
     let watchdog = guest.say("systemctl show -P RuntimeWatchdogUSec")?;
@@ -101,7 +101,7 @@ pub fn without_the_hook(options: &Options) -> Result<String> {
 pub fn var_apart(options: &Options) -> Result<String> {
     let image = on_trial(options, "var", false, true)?;
     let mut guest = Guest::start(options, &image, &Hardware::default())?;
-    let guard = healed(&mut guest)?;
+    let guard = healed(&mut guest, running)?;
     let cycles =
         guest.say("journalctl -b -o cat --no-pager | grep -ci 'ordering cycle' || true")?;
     ensure!(

@@ -38,7 +38,7 @@ pub fn play(options: &Options) -> Result<String> {
         Ok(members.contains("rebooting").then_some(()))
     })?;
     guest.cable(false)?;
-    let guard = healed(&mut guest)?;
+    let guard = healed(&mut guest, running)?;
     let halted = control.rollout_is("halted", HEALED_WITHIN)?;
     judge_silence(&halted)?;
 
@@ -56,14 +56,14 @@ pub fn play(options: &Options) -> Result<String> {
     ))
 }
 
-fn start(control: &Control, version: &str) -> Result<()> {
+pub(super) fn start(control: &Control, version: &str) -> Result<()> {
     let release = format!("{PACKAGE}@{version}");
     control.ctl(&["rollouts", "start", &release, "--reason", "test", "--yes"])?;
     Ok(())
 }
 
 /// Nothing but silence was known when the rollout halted: the network was cut all the time.
-fn judge_silence(halted: &Value) -> Result<()> {
+pub(super) fn judge_silence(halted: &Value) -> Result<()> {
     let named = |list: &str| {
         let members = halted[list].as_array().map_or(0, Vec::len);
         (members, halted[list].to_string())
@@ -79,7 +79,7 @@ fn judge_silence(halted: &Value) -> Result<()> {
 }
 
 /// The panic with its module and the record it is from, and the way back, in one page of one host.
-fn story(host: &Value) -> Result<Option<String>> {
+pub(super) fn story(host: &Value) -> Result<Option<String>> {
     let signals = find(host, "signals").and_then(Value::as_array);
     let signals = signals.context("the host has no signals")?;
     let of = |kind: &str| signals.iter().find(|signal| signal["kind"] == kind);

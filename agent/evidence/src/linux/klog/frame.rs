@@ -273,7 +273,9 @@ fn instruction(text: &str) -> Option<Option<Frame>> {
     {
         rest = tail.trim_start();
     }
-    Some(symbol(rest).map(|(frame, _)| frame))
+    let found = symbol(rest).map(|(frame, _)| frame);
+    // On POWER the bare address comes first, and its symbol in a row below the registers.
+    (found.is_some() || !text.starts_with("NIP:")).then_some(found)
 }
 
 #[cfg(test)]

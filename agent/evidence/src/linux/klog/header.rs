@@ -172,6 +172,10 @@ fn tagged(line: &Line<'_>) -> Option<Lead> {
         let rest = text[at + 8..].trim_start();
         return is_warning(line, &text[..at], rest).then_some(Lead::Warning);
     }
+    // A process may have a line end in its name.
+    if by_kernel && is_end_of_hung_task(text) {
+        return Some(Lead::Info);
+    }
     let at = text.find("INFO:")?;
     let rest = text[at + 5..].trim_start();
     if rest.starts_with("Allocated in ") || rest.starts_with("Freed in ") {
@@ -210,6 +214,19 @@ fn is_warning(line: &Line<'_>, before: &str, rest: &str) -> bool {
     // before it.
     let by_kernel = !matches!(line.caller, Caller::Bare | Caller::Foreign);
     by_kernel && before.trim().is_empty()
+}
+
+/// `...name:123 blocked for more than 120 seconds.`
+fn is_end_of_hung_task(text: &str) -> bool {
+    let Some((before, after)) = text.split_once(" blocked for more than ") else {
+        return false;
+    };
+    let seconds = after.trim_end().strip_suffix(" seconds.");
+    let is_number = |digits: &str| !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+    seconds.is_some_and(is_number)
+        && before
+            .rsplit_once(':')
+            .is_some_and(|(_, pid)| is_number(pid))
 }
 
 fn is_fault_info(rest: &str) -> bool {

@@ -311,7 +311,7 @@ fn syslog(raw: &str) -> Option<Line<'_>> {
     Some(by(ident, rest))
 }
 
-/// `Nov 23 05:33:11` or `2026-11-23T05:33:11` at the start.
+/// `Nov 23 05:33:11` or `2026-11-23T05:33:11` at the start. The month is in the host's language.
 fn is_syslog_stamp(raw: &str) -> bool {
     let mut words = raw.split_ascii_whitespace();
     let Some(first) = words.next() else {
@@ -320,11 +320,22 @@ fn is_syslog_stamp(raw: &str) -> bool {
     if is_iso(first) {
         return true;
     }
-    MONTHS.contains(&first)
-        && words.next().is_some_and(|day| day.parse::<u8>().is_ok())
+    let is_month = first.len() <= 24 && first.chars().any(char::is_alphabetic);
+    is_month
         && words
             .next()
-            .is_some_and(|clock| clock.len() >= 8 && clock.as_bytes()[2] == b':')
+            .is_some_and(|day| day.trim_end_matches('.').parse::<u8>().is_ok())
+        && words.next().is_some_and(is_clock)
+}
+
+/// `05:33:11`, with a fraction or without.
+fn is_clock(word: &str) -> bool {
+    let mut parts = word.splitn(3, ':');
+    let mut two = || {
+        let part = parts.next().and_then(|part| part.get(..2));
+        part.is_some_and(|digits| digits.bytes().all(|b| b.is_ascii_digit()))
+    };
+    two() && two() && two()
 }
 
 /// A program wrote to the console without a line end, and the kernel went on in the same line.
