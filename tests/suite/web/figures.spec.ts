@@ -10,12 +10,14 @@ import { expect, test } from "./page";
 import { LONG_MS, traced, type Tasks } from "./tasks";
 
 const CROWD = Number(process.env.RINGWARD_CROWD ?? "0");
-/** Hosts that the demo simulates among a crowd, and its real agents. */
-const SESSIONS = 1_003;
+/** Hosts in session beside them. */
+const SESSIONS = Number(process.env.RINGWARD_SESSIONS ?? "403");
 const DASHBOARDS = 10;
 const LOADS = 5;
-/** Rollouts walked with dashboards, and as many without. */
-const ROUNDS = 2;
+/** A rollout is lively for half a minute, at its best for ten seconds. */
+const LIVELY_S = [10, 30];
+/** Rollouts walked with ten dashboards, and as many without. */
+const ROUNDS = Number(process.env.RINGWARD_ROUNDS ?? "1");
 let demo: Demo;
 const rows: [string, string, string][] = [];
 /** Told at once too: a run that is cut short has shown what it saw. */
@@ -27,11 +29,7 @@ const row = (what: string, goal: string, seen: string) => {
 test.beforeAll(async () => {
   test.skip(CROWD === 0, "no fleet was asked for");
   test.setTimeout(400_000);
-  demo = await startDemo(["--crowd", String(CROWD)]);
-  // The first rollout is planned over all hosts, and a thousand agents fetch and verify it on these very
-  // cores: pages are looked at once it walks.
-  const confirmed = async () => (await newest(0).catch(() => undefined))?.rings[0]?.confirmed ?? 0;
-  await expect.poll(confirmed, { timeout: 200_000 }).toBeGreaterThan(0);
+  demo = await startDemo(["--crowd", String(CROWD), "--sessions", String(SESSIONS)]);
 });
 
 test.afterAll(async () => {
@@ -89,11 +87,12 @@ const forget = (page: Page) =>
     seen.changes.length = 0;
   });
 
-/** Changes a second in the busiest ten seconds: a rollout begins with two hosts, and has little to tell then. */
-function busiest(changes: number[]): number {
-  const within = changes.map((from) => changes.filter((at) => at >= from && at < from + 10_000).length);
-  return Math.max(0, ...within) / 10;
+/** Changes a second in the busiest so many seconds: a rollout begins with two hosts, and has little to tell then. */
+function busiest(changes: number[], seconds: number): number {
+  const within = changes.map((from) => changes.filter((at) => at >= from && at < from + seconds * 1_000).length);
+  return Math.max(0, ...within) / seconds;
 }
+const rates = ({ changes }: Seen) => LIVELY_S.map((seconds) => busiest(changes, seconds).toFixed(1)).join(", ");
 
 /** Proportional memory of every renderer, in MiB. */
 async function renderers(browser: Browser): Promise<number[]> {
@@ -110,8 +109,86 @@ function longest(when: string, { wall, cpu, wallOver, cpuOver }: Tasks): void {
   row(`${when}: longest task by the wall clock, ms (load ${load()})`, `≤ ${LONG_MS}`, `${wall.toFixed(0)} (${wallOver} over ${LONG_MS})`);
 }
 
+const execute = promisify(execFile);
+const ctl = async (...args: string[]) => (await execute(join(PROGRAMS!, "ringwardctl"), ["--context", join(demo.dir, "server", "admin.context.toml"), ...args])).stdout;
+const wait = (ms: number) => new Promise((over) => setTimeout(over, ms));
+let version = 1;
+
+/** A new release on its way: answers its rollout. */
+async function begin(): Promise<string> {
+  version += 1;
+  const [bundle, releases] = [join(demo.dir, `walk-${version}`), join(demo.dir, "releases")];
+  mkdirSync(bundle);
+  writeFileSync(join(bundle, "behaviour"), "good");
+  writeFileSync(join(bundle, "VERSION"), `${version}.0`);
+  const key = join(demo.dir, "release-keys", "release-1.key");
+  await ctl("releases", "sign", "--package", "endpoint-shield", "--version", `${version}.0`, "--probe", "unit:endpoint-shield.service", "--bundle", bundle, "--key", key, "--out", releases);
+  await ctl("releases", "publish", join(releases, `endpoint-shield-${version}.0.release.json`), "--reason", "walk", "--yes");
+  await ctl("rollouts", "start", `endpoint-shield@${version}.0`, "--reason", "walk", "--yes");
+  return newest().then((r) => r.id);
+}
+
+interface Rollout {
+  id: string;
+  state: string;
+  rings: { name: string; state: string; confirmed: number }[];
+}
+
+/** The newest rollout; a machine that loads ten pages may let a call wait too long. */
+async function newest(tries = 5): Promise<Rollout> {
+  try {
+    return (JSON.parse(await ctl("rollouts", "list", "-o", "json")) as Rollout[])[0]!;
+  } catch (error) {
+    if (tries === 0) throw error;
+    return newest(tries - 1);
+  }
+}
+const abort = (id: string) => ctl("rollouts", "abort", id, "--reason", "the next one", "--yes");
+
+interface Walked {
+  seconds: number;
+  /** Of a core, taken by the server meanwhile, in per cent. */
+  cpu: number;
+}
+
+/** One rollout through the rings of all hosts in session, from its start to their end; then it is aborted. */
+async function walk(pid: number): Promise<Walked> {
+  const id = await begin();
+  const [from, before] = [Date.now(), cpuMs(pid)];
+  for (;;) {
+    await wait(2_000);
+    const { state, rings } = await newest();
+    if (state === "halted") throw new Error("a good release was halted");
+    const open = rings.some((ring) => ring.name !== "crowd" && ring.state !== "complete");
+    const seconds = (Date.now() - from) / 1000;
+    if (open) continue;
+    const cpu = (cpuMs(pid) - before) / (seconds * 10);
+    await abort(id);
+    return { seconds, cpu };
+  }
+}
+
+async function arrive(browser: Browser): Promise<Page> {
+  const page = await (await browser.newContext()).newPage();
+  await watch(page);
+  await page.goto(demo.link());
+  await expect(page.getByRole("button", { name: "Sign out" })).toBeVisible({ timeout: 60_000 });
+  return page;
+}
+
+/** Nobody looks, and nobody has: what the server takes for the rollout itself. */
+const alone: Walked[] = [];
+test("a rollout walks and nobody looks", async () => {
+  test.setTimeout(ROUNDS * 400_000);
+  const pid = serverPid(demo.dir);
+  while (alone.length < ROUNDS) alone.push(await walk(pid));
+  row("server, a rollout walks, no dashboard, % of a core", "", tenths(alone.map((w) => w.cpu)));
+});
+
 test("a page over the whole fleet", async ({ page, browser }) => {
-  test.setTimeout(240_000);
+  test.setTimeout(400_000);
+  const id = await begin();
+  await expect.poll(async () => (await newest()).rings[0]?.confirmed ?? 0, { timeout: 200_000 }).toBeGreaterThan(0);
   await page.goto(demo.link());
   await expect(page.getByRole("button", { name: "Sign out" })).toBeVisible();
   for (const [name, path] of [["landing", "/"], ["fleet", "/fleet"]] as const) {
@@ -159,88 +236,19 @@ test("a page over the whole fleet", async ({ page, browser }) => {
   row("fleet: script memory, MiB", "", (usedSize / 2 ** 20).toFixed(0));
   row("fleet: renderer's memory (PSS), MiB", "≤ 250", Math.max(...(await renderers(browser))).toFixed(0));
   await fleet.close();
+  await abort(id);
 });
 
-const execute = promisify(execFile);
-const ctl = async (...args: string[]) => (await execute(join(PROGRAMS!, "ringwardctl"), ["--context", join(demo.dir, "server", "admin.context.toml"), ...args])).stdout;
-const wait = (ms: number) => new Promise((over) => setTimeout(over, ms));
-let version = 1;
-
-/** A new release on its way: answers its rollout. */
-async function begin(): Promise<string> {
-  version += 1;
-  const [bundle, releases] = [join(demo.dir, `walk-${version}`), join(demo.dir, "releases")];
-  mkdirSync(bundle);
-  writeFileSync(join(bundle, "behaviour"), "good");
-  writeFileSync(join(bundle, "VERSION"), `${version}.0`);
-  const key = join(demo.dir, "release-keys", "release-1.key");
-  await ctl("releases", "sign", "--package", "endpoint-shield", "--version", `${version}.0`, "--bundle", bundle, "--key", key, "--out", releases);
-  await ctl("releases", "publish", join(releases, `endpoint-shield-${version}.0.release.json`), "--reason", "walk", "--yes");
-  await ctl("rollouts", "start", `endpoint-shield@${version}.0`, "--reason", "walk", "--yes");
-  return newest().then((r) => r.id);
-}
-
-interface Rollout {
-  id: string;
-  state: string;
-  rings: { name: string; state: string; confirmed: number }[];
-}
-
-/** The newest rollout; a machine that loads ten pages may let a call wait too long. */
-async function newest(tries = 5): Promise<Rollout> {
-  try {
-    return (JSON.parse(await ctl("rollouts", "list", "-o", "json")) as Rollout[])[0]!;
-  } catch (error) {
-    if (tries === 0) throw error;
-    return newest(tries - 1);
-  }
-}
-const abort = (id: string) => ctl("rollouts", "abort", id, "--reason", "the next one", "--yes");
-
-interface Walked {
-  seconds: number;
-  /** Of a core, taken by the server meanwhile, in per cent. */
-  cpu: number;
-}
-
-/** One rollout through the rings of all hosts in session, from its start to their end; then it is aborted. */
-async function walk(pid: number): Promise<Walked> {
-  const id = await begin();
-  const [from, before] = [Date.now(), cpuMs(pid)];
-  for (;;) {
-    await wait(1_000);
-    const { state, rings } = await newest();
-    if (state === "halted") throw new Error("a good release was halted");
-    const open = rings.some((ring) => ring.name !== "crowd" && ring.state !== "complete");
-    const seconds = (Date.now() - from) / 1000;
-    if (open) continue;
-    const cpu = (cpuMs(pid) - before) / (seconds * 10);
-    await abort(id);
-    return { seconds, cpu };
-  }
-}
-
-async function arrive(browser: Browser): Promise<Page> {
-  const page = await (await browser.newContext()).newPage();
-  await watch(page);
-  await page.goto(demo.link());
-  await expect(page.getByRole("button", { name: "Sign out" })).toBeVisible({ timeout: 60_000 });
-  return page;
-}
-
 test("updates while a rollout walks, and ten dashboards at once", async ({ browser }) => {
-  test.setTimeout(1_800_000);
+  test.setTimeout((ROUNDS + 1) * 400_000);
   const pid = serverPid(demo.dir);
-  await abort((await newest()).id);
-  const alone = [await walk(pid)];
-
   const pages = [await arrive(browser)];
   await forget(pages[0]!);
   let one: Walked | undefined;
   const tasks = await traced(browser, pages, async () => {
     one = await walk(pid);
   });
-  row("one dashboard: views drawn a second at the busiest", "≥ 4", busiest((await seenBy(pages[0]!)).changes).toFixed(1));
+  row(`one dashboard: views drawn a second in the busiest ${LIVELY_S.join(", ")} s`, "≥ 4", rates(await seenBy(pages[0]!)));
   longest("one dashboard while a rollout walks", tasks);
   row("server with one dashboard, % of a core", "", one!.cpu.toFixed(1));
 
@@ -253,14 +261,10 @@ test("updates while a rollout walks, and ten dashboards at once", async ({ brows
     ten.push(await walk(pid));
   }
   const all = await Promise.all(pages.map(seenBy));
-  row(`${DASHBOARDS} dashboards: views drawn a second and page (load ${load()})`, "", all.map((s) => busiest(s.changes).toFixed(1)).sort().join(" "));
+  row(`${DASHBOARDS} dashboards: the same of each (load ${load()})`, "", all.map(rates).sort().join("; "));
   for (const page of pages) await page.context().close();
-  // What the page asked for is forgotten by the server after a minute.
-  await wait(65_000);
-  while (alone.length < ROUNDS) alone.push(await walk(pid));
   const percent = (of: Walked[]) => of.map((w) => w.cpu);
-  row("seconds of such a rollout: alone, with ten", "", `${spread(alone.map((w) => w.seconds))}; ${spread(ten.map((w) => w.seconds))}`);
-  row("server, a rollout walks, no dashboard, % of a core", "", tenths(percent(alone)));
+  row("seconds of such a rollout: alone, with one, with ten", "", [alone, [one!], ten].map((of) => spread(of.map((w) => w.seconds))).join("; "));
   row(`server, the same with ${DASHBOARDS} dashboards, % of a core`, "", tenths(percent(ten)));
   row(`server, on top for ${DASHBOARDS} dashboards, % of a core`, "≤ 5", (median(percent(ten)) - median(percent(alone))).toFixed(1));
 });

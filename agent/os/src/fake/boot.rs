@@ -59,6 +59,6 @@ pub(super) async fn until_alive(
     Ok(done)
 }
 
-fn duration(time: Millis) -> Duration {
+pub(super) fn duration(time: Millis) -> Duration {
     Duration::from_millis(time.0)
 }

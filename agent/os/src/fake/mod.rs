@@ -47,6 +47,8 @@ struct Inner {
     told: tokio::sync::Mutex<mpsc::Receiver<HostEvent>>,
     /// When it told of its last change by script, and how many there were.
     changes: Mutex<(tokio::time::Instant, u64)>,
+    /// When its services began to start: with the boot, or with the switch after it.
+    starting: Mutex<tokio::time::Instant>,
 }
 
 /// The present boot.
@@ -78,6 +80,7 @@ impl ScriptedHost {
             tell,
             told: tokio::sync::Mutex::new(told),
             changes: Mutex::new((tokio::time::Instant::now(), 0)),
+            starting: Mutex::new(tokio::time::Instant::now()),
         })))
     }
 
@@ -97,6 +100,7 @@ impl ScriptedHost {
         let mut told = self.0.told.lock().await;
         while told.try_recv().is_ok() {}
         drop(told);
+        *self.starting() = tokio::time::Instant::now();
         self.0.power.send_replace(Power::On);
         if script::behaviour(&self.0.root) == Behaviour::Lethal {
             self.suffer();
@@ -154,6 +158,13 @@ impl ScriptedHost {
     fn changes(&self) -> MutexGuard<'_, (tokio::time::Instant, u64)> {
         self.0
             .changes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn starting(&self) -> MutexGuard<'_, tokio::time::Instant> {
+        self.0
+            .starting
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
@@ -260,6 +271,7 @@ impl Host for ScriptedHost {
     }
 
     fn activate(&self, package: &PackageName) -> Result<(), HostError> {
+        *self.starting() = tokio::time::Instant::now();
         if script::behaviour_of(&self.0.root, package) == Behaviour::Lethal {
             match self.script().on_lethal {
                 OnLethal::GoDark => {
@@ -274,8 +286,12 @@ impl Host for ScriptedHost {
 
     async fn probe(&self, wanted: &Probe) -> Result<(), String> {
         match wanted {
-            // Units of a scripted machine are active while it runs at all.
-            Probe::Unit { .. } => Ok(()),
+            // Units of a scripted machine are active while it runs at all, once they have started.
+            Probe::Unit { .. } => {
+                let up = *self.starting() + boot::duration(self.script().starts_ms);
+                tokio::time::sleep_until(up).await;
+                Ok(())
+            }
             Probe::Tcp { port, timeout_ms } => probe::tcp(*port, *timeout_ms).await,
             Probe::Http {
                 port,

@@ -24,6 +24,8 @@ pub struct Script {
     pub model: String,
     /// Off the network for this long at each boot.
     pub boot_ms: Millis,
+    /// Its services answer a probe so long after a switch or a boot; less than a probe may take.
+    pub starts_ms: Millis,
     /// What a lethal release does to it.
     pub on_lethal: OnLethal,
     /// A lethal release kills this long after the switch or the boot (`crash-loop`,
@@ -44,6 +46,7 @@ impl Default for Script {
             os_build: "Scripted 1".to_owned(),
             model: "scripted".to_owned(),
             boot_ms: Millis::secs(1),
+            starts_ms: Millis::ZERO,
             on_lethal: OnLethal::CrashLoop,
             dies_after_ms: Millis(300),
             dark_ms: Millis::secs(20),

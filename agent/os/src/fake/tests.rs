@@ -175,6 +175,30 @@ async fn a_crash_looping_service_leaves_the_machine_alive_and_is_told() {
 }
 
 #[tokio::test]
+async fn a_service_answers_once_it_has_started_after_the_boot_and_after_each_switch() {
+    let root = root_with(OnLethal::CrashLoop);
+    let starts_ms = Millis(60);
+    let script = Script {
+        starts_ms,
+        ..Script::read(root.path()).unwrap()
+    };
+    script.write(root.path()).unwrap();
+    let host = ScriptedHost::open(root.path()).unwrap();
+    let unit = Probe::Unit {
+        name: "demo.service".to_owned(),
+    };
+    let began = tokio::time::Instant::now();
+    host.power_up().await.unwrap();
+    host.probe(&unit).await.unwrap();
+    assert!(began.elapsed() >= Duration::from_millis(starts_ms.0));
+
+    let began = tokio::time::Instant::now();
+    host.activate(&package()).unwrap();
+    host.probe(&unit).await.unwrap();
+    assert!(began.elapsed() >= Duration::from_millis(starts_ms.0));
+}
+
+#[tokio::test]
 async fn a_lethal_release_without_a_way_back_does_not_boot_for_ever() {
     let root = root_with(OnLethal::CrashLoop);
     stage(root.path(), &installed(2), "lethal");

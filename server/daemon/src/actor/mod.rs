@@ -13,7 +13,7 @@ mod watch;
 
 pub use handle::{Ask, Gone, Handle, Health};
 pub use notes::{By, Notes};
-pub use seen::Seen;
+pub use seen::{Rings, Seen};
 pub use series::{BUCKET_MS, Series};
 pub use sessions::{Session, SessionId, queue};
 pub use touched::Change;

@@ -11,6 +11,7 @@ use ringward_server_core::control::Control;
 use ringward_server_core::host::Host;
 use ringward_server_core::people::Scope;
 use ringward_server_core::policy::RingPolicy;
+use ringward_server_core::rollout::Rollout;
 use ringward_server_core::rollout::order::{Candidate, plan_rings};
 use ringward_server_core::salt::Salt;
 use ringward_wire::host::HostFilter;
@@ -69,22 +70,17 @@ impl Seen<'_> {
         self.touched.borrow_mut().take(newest)
     }
 
-    /// The ring of a host in the newest rollout it takes part in; empty where it takes part in none.
-    pub fn ring_of(&self, host: HostId) -> String {
-        let newest = self
-            .control
-            .rollouts()
-            .into_iter()
-            .rev()
-            .take(RING_ROLLOUTS);
-        newest
-            .filter_map(|(id, _)| self.control.rollout(id))
-            .filter(|rollout| rollout.spec.kind == AssignmentKind::Install)
-            .find_map(|rollout| {
-                let ring = rollout.member(host)?.ring;
-                Some(rollout.rings().get(ring)?.record.name.to_string())
-            })
-            .unwrap_or_default()
+    /// The rings that hosts are in now.
+    pub fn rings(&self) -> Rings<'_> {
+        let newest = self.control.rollouts().into_iter().rev();
+        let newest = newest
+            .take(RING_ROLLOUTS)
+            .filter_map(|(id, _)| self.control.rollout(id));
+        Rings(
+            newest
+                .filter(|rollout| rollout.spec.kind == AssignmentKind::Install)
+                .collect(),
+        )
     }
 
     /// One host.
@@ -212,6 +208,20 @@ impl Seen<'_> {
             epoch: self.control.epoch().0,
             fleet_clock_ms: self.now.0,
         }
+    }
+}
+
+/// The newest rollouts, found once for many hosts.
+pub struct Rings<'a>(Vec<&'a Rollout>);
+
+impl Rings<'_> {
+    /// The ring of a host in the newest rollout it takes part in; empty where it takes part in none.
+    pub fn of(&self, host: HostId) -> String {
+        let ring = self.0.iter().find_map(|rollout| {
+            let ring = rollout.member(host)?.ring;
+            Some(rollout.rings().get(ring)?.record.name.to_string())
+        });
+        ring.unwrap_or_default()
     }
 }
 

@@ -2,10 +2,11 @@
 //! does, and told as changes. Each host is put into words once, not once a reader.
 
 mod picture;
+mod turn;
 
 pub use picture::Picture;
 
-use crate::actor::{Change, Gone, Handle, Seen};
+use crate::actor::{Change, Gone, Handle, Rings, Seen};
 use picture::Row;
 use ringward_domain::HostId;
 use ringward_domain::host::{HostState, Labels, Os};
@@ -16,12 +17,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
-/// Hosts asked for at once: the task that decides is busy with them for a few milliseconds at most.
-const PAGE: usize = 500;
+/// Hosts put into words between two looks at the clock.
+const PAGE: usize = 100;
 /// Pause between two looks: readers see a change within it.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How long the picture is kept fresh after somebody looked: a page that is loaded anew finds it.
 const KEEP: Duration = Duration::from_secs(60);
+
+/// Hosts as they look now; without a row those that are no longer there.
+type Rows = Vec<(HostId, Option<Row>)>;
 
 /// The picture, and whoever looks at it.
 pub struct Overview {
@@ -112,14 +116,14 @@ impl Overview {
         }
         match change {
             Change::Hosts(hosts) if !fresh => {
-                for part in hosts.chunks(PAGE) {
-                    let part = part.to_vec();
-                    let ask = move |seen: &Seen<'_>| {
-                        let rows = part.iter().map(|id| (*id, row_of(seen, *id)));
-                        rows.collect::<Vec<_>>()
-                    };
-                    self.put(self.handle.ask(ask).await?);
-                }
+                self.read(move |seen, after| {
+                    let rings = seen.rings();
+                    let from = after.map_or(0, |last| hosts.partition_point(|id| *id <= last));
+                    let page = hosts[from..].iter().take(PAGE);
+                    page.map(|id| (*id, seen.host(*id).map(|view| row(seen, &rings, view))))
+                        .collect()
+                })
+                .await?;
             }
             Change::Hosts(_) | Change::Everything => self.read_all().await?,
         }
@@ -130,27 +134,38 @@ impl Overview {
     }
 
     async fn read_all(&self) -> Result<(), Gone> {
-        let mut after: Option<HostId> = None;
+        self.read(|seen, after| {
+            let rings = seen.rings();
+            let hosts = seen.control.hosts(None, true, after, PAGE).into_iter();
+            let rows = hosts.map(|view| (view.id, Some(row(seen, &rings, view))));
+            rows.collect()
+        })
+        .await
+    }
+
+    /// Reads what `page` answers, hosts by id, in turns of the task that decides.
+    async fn read(
+        &self,
+        page: impl Fn(&Seen<'_>, Option<HostId>) -> Rows + Send + Sync + 'static,
+    ) -> Result<(), Gone> {
+        let page = Arc::new(page);
+        let mut after = None;
         loop {
+            let page = Arc::clone(&page);
             let ask = move |seen: &Seen<'_>| {
-                let hosts = seen.control.hosts(None, true, after, PAGE);
-                let rows = hosts
-                    .into_iter()
-                    .map(|view| (view.id, Some(row(seen, view))));
-                rows.collect::<Vec<_>>()
+                let over = turn::Clock::start();
+                turn::take(after, PAGE, || over.is_over(), |after| page(seen, after))
             };
-            let rows = self.handle.ask(ask).await?;
-            let last = rows.last().map(|(id, _)| *id);
-            let full = rows.len() == PAGE;
+            let (rows, next) = self.handle.ask(ask).await?;
             self.put(rows);
-            if !full {
+            if next.is_none() {
                 return Ok(());
             }
-            after = last;
+            after = next;
         }
     }
 
-    fn put(&self, rows: Vec<(HostId, Option<Row>)>) {
+    fn put(&self, rows: Rows) {
         if let Some(picture) = self.picture().as_mut() {
             for (id, row) in rows {
                 picture.put(id, row);
@@ -159,11 +174,7 @@ impl Overview {
     }
 }
 
-fn row_of(seen: &Seen<'_>, id: HostId) -> Option<Row> {
-    seen.host(id).map(|view| row(seen, view))
-}
-
-fn row(seen: &Seen<'_>, host: HostView) -> Row {
+fn row(seen: &Seen<'_>, rings: &Rings<'_>, host: HostView) -> Row {
     let os = match host.facts.os {
         Os::Linux => "Linux",
         Os::Windows => "Windows",
@@ -178,7 +189,7 @@ fn row(seen: &Seen<'_>, host: HostView) -> Row {
         });
     Row {
         glance: glance(&host),
-        ring: seen.ring_of(host.id),
+        ring: rings.of(host.id),
         system: format!("{os} {}", host.facts.os_build),
         labels: label_text(&host.labels),
         running: running.collect::<Vec<_>>().join(", "),

@@ -4,7 +4,7 @@
 use anyhow::{Context, Result, bail};
 use ringward_domain::host::{Arch, Facts, GuardTier, HostState, Os};
 use ringward_domain::observed::PackageObserved;
-use ringward_domain::{HostId, PackageName, ReleaseDigest, Version};
+use ringward_domain::{HostId, Millis, PackageName, ReleaseDigest, Version};
 use ringward_server::storage::{Settled, batch, commit, record_key, to_json};
 use ringward_server_core::host::HostRecord;
 use ringward_server_core::record::{Record, RecordKey};
@@ -20,12 +20,7 @@ const RINGS: &str = r#"
 [[ring]]
 name = "canary"
 selector = "!criticality"
-percent = 2
-
-[[ring]]
-name = "early"
-selector = "!criticality"
-percent = 20
+percent = 0.5
 
 [[ring]]
 name = "broad"
@@ -35,6 +30,29 @@ selector = "!criticality"
 name = "crowd"
 "#;
 const SITES: &[&str] = &["ber", "lis", "osl", "sin", "yyz"];
+
+/// Services of its hosts start within this; a probe waits for them so long.
+const STARTS_MAX: Millis = Millis::secs(4);
+
+/// How large a fleet is to be looked at.
+#[derive(Debug, Clone, Copy)]
+pub struct Crowd {
+    /// Hosts in the store only; 0: the demo as everybody knows it.
+    pub hosts: u64,
+    /// Hosts with a session beside them.
+    pub sessions: usize,
+}
+
+impl Crowd {
+    /// When the services of each host have started. Among a crowd no two in a row are equally fast:
+    /// hosts that are move in step, and a rollout then has something to tell about twice a second.
+    pub(super) fn starts(self) -> fn(usize) -> Millis {
+        match self.hosts {
+            0 => |_| Millis::ZERO,
+            _ => |index| Millis(index as u64 * 61 % 100 * STARTS_MAX.0 / 100),
+        }
+    }
+}
 
 /// The demo's policy with rings for a crowd.
 pub(super) fn policy() -> String {

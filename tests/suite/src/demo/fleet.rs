@@ -1,8 +1,9 @@
 //! The demo's fleet: one server process, three agent processes, two hundred simulated hosts.
 
 use super::chaos::Chaos;
+use super::crowd::Crowd;
 use super::story::Story;
-use super::{POLICY, REAL, SIMULATED, SIMULATED_IN_CROWD};
+use super::{POLICY, REAL, SIMULATED};
 use crate::process::{Programs, Running, outlasting_a_full_disk, output, wait_for};
 use crate::slots;
 use anyhow::{Context as _, Result, bail};
@@ -74,7 +75,7 @@ impl Demo {
         programs: Programs,
         dir: &Path,
         chaos: Option<Chaos>,
-        crowd: u64,
+        crowd: Crowd,
         story: &mut Story,
     ) -> Result<Self> {
         story.chapter("A server with its own CA, three agent processes and 200 simulated hosts");
@@ -83,9 +84,9 @@ impl Demo {
         let data = dir.join("server");
         std::fs::create_dir_all(dir)?;
         let policy = dir.join("rings.toml");
-        let (rings, simulated) = match crowd {
+        let (rings, simulated) = match crowd.hosts {
             0 => (POLICY.to_owned(), SIMULATED),
-            _ => (super::crowd::policy(), SIMULATED_IN_CROWD),
+            _ => (super::crowd::policy(), crowd.sessions.saturating_sub(REAL)),
         };
         std::fs::write(&policy, rings)?;
         let ctl = programs.path("ringwardctl");
@@ -107,9 +108,9 @@ impl Demo {
         output(&programs.path("ringward-server"), init).await?;
         // Two people from the start: what needs a second person can be looked at.
         std::fs::write(data.join("seats"), "admin\nbea\n")?;
-        if crowd > 0 {
-            super::crowd::seed(&data, crowd).await?;
-            story.say(&format!("{crowd} hosts are in the store"));
+        if crowd.hosts > 0 {
+            super::crowd::seed(&data, crowd.hosts).await?;
+            story.say(&format!("{} hosts are in the store", crowd.hosts));
         }
         let server = Some(start_server(&programs, dir)?);
         let context = data.join("admin.context.toml");
@@ -139,7 +140,7 @@ impl Demo {
         let mut demo = Self {
             package: "endpoint-shield".parse()?,
             first_window: 0,
-            fleet: simulate(&dir.join("hosts"), &token, simulated).await?,
+            fleet: simulate(&dir.join("hosts"), &token, simulated, crowd.starts()).await?,
             programs,
             dir: dir.to_owned(),
             context,
@@ -292,6 +293,8 @@ impl Demo {
                 self.package.as_str(),
                 "--version",
                 version,
+                "--probe",
+                "unit:endpoint-shield.service",
                 "--bundle",
             ],
             &tree,
@@ -539,9 +542,17 @@ fn sim_name(index: usize) -> String {
     format!("sim-{index:03}")
 }
 
-async fn simulate(base: &Path, token: &str, hosts: usize) -> Result<Fleet> {
+async fn simulate(
+    base: &Path,
+    token: &str,
+    hosts: usize,
+    starts: fn(usize) -> Millis,
+) -> Result<Fleet> {
     let scripts: Vec<Script> = (0..hosts)
-        .map(|index| script(sim_name(index), index))
+        .map(|index| Script {
+            starts_ms: starts(index),
+            ..script(sim_name(index), index)
+        })
         .collect();
     fleet::enroll(base, token, &scripts).await?;
     Ok(Fleet::start(base, hosts)?)

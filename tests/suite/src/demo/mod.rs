@@ -12,6 +12,7 @@ pub use crowd::seed;
 use crate::process::{Programs, wait_for};
 use crate::slots;
 use anyhow::{Context, Result};
+use crowd::Crowd;
 use fleet::{Demo, Release};
 use outcome::{Bad, Events, Good, Outcome, Rollback};
 use ringward_agent_os::fake::OnLethal;
@@ -22,8 +23,6 @@ use story::Story;
 
 /// Simulated hosts beside the real agent processes.
 const SIMULATED: usize = 200;
-/// The same among a crowd: with fewer a rollout has little to tell, for its hosts move in step.
-const SIMULATED_IN_CROWD: usize = 1_000;
 /// Real agent processes.
 const REAL: usize = 3;
 /// The ring policy of the demo: seconds where a real fleet has minutes and hours.
@@ -51,6 +50,9 @@ pub struct Options {
     /// Beside them so many hosts that are only in the server's store: for measuring the dashboard
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub crowd: u64,
+    /// Hosts with a session among such a crowd
+    #[arg(long, value_name = "N", default_value_t = 403)]
+    pub sessions: usize,
     /// Keep everything in this folder (default: a new one, removed at the end)
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
@@ -76,7 +78,10 @@ pub async fn run(options: Options) -> Result<bool> {
         Programs::new(options.programs.clone()),
         &dir,
         chaos,
-        options.crowd,
+        Crowd {
+            hosts: options.crowd,
+            sessions: options.sessions,
+        },
         &mut story,
     )
     .await?;
@@ -103,18 +108,13 @@ pub async fn run(options: Options) -> Result<bool> {
     Ok(faults.is_empty())
 }
 
-/// Among a crowd the story is one long rollout that somebody looks at; nothing of it is judged.
-async fn tell_crowd(mut demo: Demo, story: &mut Story) -> Result<bool> {
-    let release = demo.publish("1.0", "good").await?;
+/// Among a crowd somebody else tells the story: a release is there, and whoever looks starts it.
+async fn tell_crowd(demo: Demo, story: &mut Story) -> Result<bool> {
+    demo.publish("1.0", "good").await?;
     story.say(&demo.invitation());
-    let story = async {
-        demo.start(&release, story).await?;
-        std::future::pending::<Result<()>>().await
-    };
-    tokio::select! {
-        failed = story => failed?,
-        pressed = tokio::signal::ctrl_c() => pressed.context("waiting for Ctrl-C")?,
-    }
+    tokio::signal::ctrl_c()
+        .await
+        .context("waiting for Ctrl-C")?;
     demo.stop().await?;
     Ok(true)
 }
