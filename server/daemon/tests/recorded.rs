@@ -16,10 +16,10 @@ use ringward_domain::observed::{
 use ringward_domain::session::{
     Begin, Heartbeat, Hello, PROTOCOL, RequestGrant, ToAgent, ToServer,
 };
-use ringward_domain::signal::{Signal, SignalKind};
+use ringward_domain::signal::Signal;
 use ringward_domain::{
-    Assignment, AssignmentKind, BootId, Desired, Epoch, Generation, Millis, Nonce, PackageName,
-    RolloutId, SignalSeq, Version,
+    Assignment, AssignmentKind, Desired, Epoch, Generation, Millis, Nonce, PackageName, RolloutId,
+    SignalSeq, Version,
 };
 use ringward_server::config::Engine;
 use ringward_server::storage::RECORD_KINDS;
@@ -75,15 +75,8 @@ fn record() {
         ToServer::Observed(Box::new(observed))
     };
     let signal = Signal {
-        seq: SignalSeq(1),
-        kind: SignalKind::KernelOops,
-        key: "oops-1".to_owned(),
-        boot: BootId([1; 16]),
         at_boottime: Millis(900),
-        release: None,
-        title: "an oops".to_owned(),
-        signature: String::new(),
-        evidence: "{}".to_owned(),
+        ..common::signal(1)
     };
     let desired = |invited| {
         ToAgent::Desired(Box::new(Desired {

@@ -4,15 +4,12 @@
 mod common;
 
 use common::{Host, Server, Session, act, hello};
-use ringward_domain::ids::SignalSeq;
 use ringward_domain::observed::{
     AttemptObserved, Observed, PackageObserved, PhaseObserved, PrepareState, Preparing,
 };
 use ringward_domain::session::{Begin, Heartbeat, RequestGrant, ToAgent, ToServer};
 use ringward_domain::signal::{Signal, SignalKind};
-use ringward_domain::{
-    Assignment, BootId, Epoch, Generation, Millis, Nonce, ReleaseDigest, RolloutId,
-};
+use ringward_domain::{Assignment, Epoch, Generation, Millis, Nonce, ReleaseDigest, RolloutId};
 use ringward_server::config::Engine;
 use ringward_store::{AnyStore, Disk, Options, OsDisk, Store};
 use ringward_wire::pb::agent_service_client::AgentServiceClient;
@@ -163,15 +160,12 @@ async fn soak(session: &Session, assignment: &Assignment) {
 
 fn signal(seq: u64, release: Option<ReleaseDigest>, kind: SignalKind) -> Signal {
     Signal {
-        seq: SignalSeq(seq),
         kind,
-        key: format!("key-{seq}"),
-        boot: BootId([1; 16]),
         at_boottime: Millis(6_000),
         release,
         title: "demo.service restarts again and again".to_owned(),
         signature: "crash-loop demo.service".to_owned(),
-        evidence: "{}".to_owned(),
+        ..common::signal(seq)
     }
 }
 

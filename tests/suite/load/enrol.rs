@@ -1,9 +1,9 @@
 //! Real identities by the thousand, by the real call.
 
-use crate::dialect::{Dialect, Grpc, Heard};
+use crate::call;
 use crate::host;
-use crate::line::{self, Target};
-use anyhow::{Context, Result, bail};
+use crate::line::Target;
+use anyhow::{Context, Result};
 use prost::Message as _;
 use ringward_suite::hosts;
 use ringward_wire::enrolment::{EnrolRequest, Enrolled};
@@ -12,7 +12,6 @@ use ringward_wire::tls::{Identity, client_config, enrolment_config};
 use ringward_wire::token::EnrolmentToken;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use std::sync::Arc;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_rustls::rustls::ClientConfig;
@@ -67,14 +66,7 @@ pub async fn enrol(
         .into();
         tasks.spawn(async move {
             let _turn = turns.acquire_owned().await?;
-            let ask = || {
-                call(
-                    target,
-                    index,
-                    Arc::clone(&tls),
-                    Grpc::unary("Enroll", &request),
-                )
-            };
+            let ask = || call::ask(target, index, Arc::clone(&tls), "Enroll", &request);
             // As an agent does: the same key gets the same answer again.
             let mut answer = ask().await;
             for _ in 0..AGAIN {
@@ -108,31 +100,4 @@ fn known(answer: &[u8], key: Vec<u8>) -> Result<Known> {
         host: enrolled.host,
         tls: Arc::new(client_config(&roots, identity)?),
     })
-}
-
-/// One unary call on a connection of its own; its answer's bytes.
-///
-/// # Errors
-/// No connection, or a refusal.
-pub async fn call(
-    target: Target,
-    index: usize,
-    tls: Arc<ClientConfig>,
-    mut call: Grpc,
-) -> Result<Vec<u8>> {
-    let mut stream = line::open(target, index, tls).await?;
-    let (mut out, mut inbox, mut heard) = (Vec::new(), Vec::new(), Vec::new());
-    call.greeting(&mut out);
-    loop {
-        stream.write_all(&out).await?;
-        stream.flush().await?;
-        out.clear();
-        if let Some(answer) = call.answers.pop() {
-            return Ok(answer);
-        }
-        if heard.contains(&Heard::Ended) || stream.read_buf(&mut inbox).await? == 0 {
-            bail!("the call ended without an answer");
-        }
-        call.take(&mut inbox, &mut out, &mut heard)?;
-    }
 }

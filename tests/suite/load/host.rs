@@ -2,7 +2,6 @@
 
 use ringward_domain::observed::{Observed, PackageObserved};
 use ringward_domain::session::{Hello, PROTOCOL, PROTOCOL_MIN};
-use ringward_domain::signal::{Signal, SignalKind};
 use ringward_domain::{
     AgentStart, BootId, Epoch, Generation, Millis, PackageName, ReleaseDigest, SignalSeq, Version,
 };
@@ -57,20 +56,5 @@ pub fn hello(index: usize, next_signal: u64) -> Hello {
             packages: packages(),
             ..Observed::default()
         },
-    }
-}
-
-/// A crash-loop report as an agent words it.
-pub fn signal(seq: u64) -> Signal {
-    Signal {
-        seq: SignalSeq(seq),
-        kind: SignalKind::Change,
-        key: format!("unit:edge-sensor.service:{seq}"),
-        boot: BOOT,
-        at_boottime: Millis(seq),
-        release: None,
-        title: "/etc/edge-sensor/rules.d/291.rules was changed".to_owned(),
-        signature: "rules.d/*.rules".to_owned(),
-        evidence: r#"{"sha256":"9f2c","size":40960,"owner":"root"}"#.to_owned(),
     }
 }

@@ -1,6 +1,7 @@
 //! Load on a real server and on what it is compared with; started by `cargo xtask bench`.
 
 mod anchors;
+mod call;
 mod crowd;
 mod dialect;
 mod enrol;

@@ -5,7 +5,7 @@ use anyhow::{Context as _, Result};
 use ringward_agent::identity::Identity;
 use ringward_domain::observed::Observed;
 use ringward_domain::session::{Hello, PROTOCOL, ToAgent, ToServer};
-use ringward_domain::signal::{Signal, SignalKind};
+use ringward_domain::signal::Signal;
 use ringward_domain::{AgentStart, BootId, Epoch, Generation, Millis, SignalSeq};
 use ringward_wire::pb::agent_service_client::AgentServiceClient;
 use ringward_wire::session::signals_that_fit;
@@ -144,17 +144,7 @@ impl Chatter {
             return None;
         }
         let seq = self.count.told.fetch_add(1, Relaxed) + 1;
-        let signal = Signal {
-            seq: SignalSeq(seq),
-            kind: SignalKind::Change,
-            key: format!("chatter:{seq}"),
-            boot: BootId([1; 16]),
-            at_boottime: Millis(seq),
-            release: None,
-            title: "a file was changed".to_owned(),
-            signature: String::new(),
-            evidence: String::new(),
-        };
+        let signal = crate::hosts::change(seq, "chatter");
         self.waiting.push_back((signal.clone(), Instant::now()));
         Some(signal)
     }

@@ -5,8 +5,9 @@ use crate::process::{Programs, Running, outlasting_a_full_disk, output};
 use anyhow::Result;
 use ringward_agent::enroll;
 use ringward_agent_os::fake::{OnLethal, Script};
-use ringward_domain::Millis;
 use ringward_domain::host::{Arch, Facts, GuardTier, Os};
+use ringward_domain::signal::{Signal, SignalKind};
+use ringward_domain::{BootId, Millis, SignalSeq};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use tokio::task::JoinSet;
@@ -46,6 +47,22 @@ pub fn facts(hostname: &str) -> Facts {
         memory_mib: 1024,
         cpus: 1,
         guard_tier: GuardTier::Service,
+    }
+}
+
+/// What an invented host tells of a watched file; `about` is in its key.
+#[must_use]
+pub fn change(seq: u64, about: &str) -> Signal {
+    Signal {
+        seq: SignalSeq(seq),
+        kind: SignalKind::Change,
+        key: format!("{about}:{seq}"),
+        boot: BootId([1; 16]),
+        at_boottime: Millis(seq),
+        release: None,
+        title: "/etc/edge-sensor/rules.d/291.rules was changed".to_owned(),
+        signature: "rules.d/*.rules".to_owned(),
+        evidence: r#"{"sha256":"9f2c","size":40960,"owner":"root"}"#.to_owned(),
     }
 }
 
@@ -195,7 +212,7 @@ impl AgentProcess {
     }
 }
 
-fn write_private(path: &Path, text: &str) -> Result<()> {
+pub(crate) fn write_private(path: &Path, text: &str) -> Result<()> {
     use std::io::Write as _;
     use std::os::unix::fs::OpenOptionsExt as _;
     let mut file = std::fs::OpenOptions::new()

@@ -8,8 +8,10 @@ use anyhow::{Result, bail};
 use prost::Message;
 use ringward_domain::session::ToServer;
 use ringward_suite::hostile::h2::{END_HEADERS, END_STREAM, PREFACE, frame, head, kind, message};
+use ringward_suite::hosts;
 use ringward_wire::pb;
 use ringward_wire::pb::server_frame::Body;
+use std::collections::VecDeque;
 
 const ACK: u8 = 1;
 const STREAM: u32 = 1;
@@ -29,7 +31,7 @@ pub struct Grpc {
     first: Vec<u8>,
     unary: bool,
     /// Messages of the answer that nobody has taken yet, where the call is no session.
-    pub answers: Vec<Vec<u8>>,
+    pub answers: VecDeque<Vec<u8>>,
     /// Newest desired state accepted: told in heartbeats, as an agent does.
     accepted: pb::Accepted,
     canary: Option<Canary>,
@@ -61,7 +63,7 @@ impl Grpc {
             head: head(method),
             first,
             unary,
-            answers: Vec::new(),
+            answers: VecDeque::new(),
             accepted: pb::Accepted::default(),
             canary: None,
             body: Vec::new(),
@@ -125,7 +127,7 @@ impl Grpc {
             };
             at += MESSAGE_HEAD + length;
             if self.unary {
-                self.answers.push(bytes.to_vec());
+                self.answers.push_back(bytes.to_vec());
                 heard.push(Heard::Answer);
                 continue;
             }
@@ -180,7 +182,9 @@ impl Dialect for Grpc {
     }
 
     fn signals(&mut self, first: u64, count: u64, out: &mut Vec<u8>) {
-        let signals = (first..first + count).map(host::signal).collect();
+        let signals = (first..first + count)
+            .map(|seq| hosts::change(seq, "unit:edge-sensor.service"))
+            .collect();
         let batch: pb::AgentFrame = ToServer::Signals(signals).into();
         self.data(&batch.encode_to_vec(), 0, out);
     }

@@ -2,9 +2,9 @@
 
 use super::release::publish;
 use super::{Fleet, Outcome, target};
-use crate::dialect::{Dialect, Grpc, Heard};
+use crate::call::Call;
 use crate::enrol::Known;
-use crate::line::{self, Target};
+use crate::line::Target;
 use crate::subject::PATIENCE;
 use anyhow::{Context, Result, bail, ensure};
 use prost::Message as _;
@@ -13,7 +13,6 @@ use ringward_wire::pb;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
@@ -107,28 +106,18 @@ impl Download {
             offset: *got as u64,
             ..self.request.clone()
         };
-        let mut stream = line::open(self.target, index, Arc::clone(&known.tls)).await?;
-        let mut call = Grpc::unary("FetchArtifact", &request);
-        let (mut out, mut inbox, mut heard) = (Vec::new(), Vec::new(), Vec::new());
-        call.greeting(&mut out);
-        loop {
-            stream.write_all(&out).await?;
-            stream.flush().await?;
-            out.clear();
-            for chunk in call.answers.drain(..) {
-                let chunk = pb::ArtefactChunk::decode(chunk.as_slice())?;
-                let end = *got + chunk.data.len();
-                let wanted = self.content.get(*got..end);
-                if chunk.offset != *got as u64 || wanted != Some(&chunk.data[..]) {
-                    bail!(Wrong(*got));
-                }
-                *got = end;
+        let tls = Arc::clone(&known.tls);
+        let mut call = Call::open(self.target, index, tls, "FetchArtifact", &request).await?;
+        while let Some(chunk) = call.next().await? {
+            let chunk = pb::ArtefactChunk::decode(chunk.as_slice())?;
+            let end = *got + chunk.data.len();
+            let wanted = self.content.get(*got..end);
+            if chunk.offset != *got as u64 || wanted != Some(&chunk.data[..]) {
+                bail!(Wrong(*got));
             }
-            if heard.contains(&Heard::Ended) || stream.read_buf(&mut inbox).await? == 0 {
-                return Ok(());
-            }
-            call.take(&mut inbox, &mut out, &mut heard)?;
+            *got = end;
         }
+        Ok(())
     }
 }
 

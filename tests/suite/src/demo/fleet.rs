@@ -4,6 +4,8 @@ use super::chaos::Chaos;
 use super::crowd::Crowd;
 use super::story::Story;
 use super::{POLICY, REAL, SIMULATED};
+use crate::hosts::write_private;
+use crate::lab::words;
 use crate::process::{Programs, Running, outlasting_a_full_disk, output, wait_for};
 use crate::slots;
 use anyhow::{Context as _, Result, bail};
@@ -91,8 +93,8 @@ impl Demo {
         std::fs::write(&policy, rings)?;
         let ctl = programs.path("ringwardctl");
         let keys = dir.join("release-keys");
-        output(&ctl, args(["keys", "init", "--dir"], &keys)).await?;
-        let mut init = args(
+        output(&ctl, words(["keys", "init", "--dir"], &keys)).await?;
+        let mut init = words(
             [
                 "init",
                 "--agent-address",
@@ -103,8 +105,8 @@ impl Demo {
             ],
             &data,
         );
-        init.extend(args(["--rings"], &policy));
-        init.extend(args(["--release-root"], &keys.join("release-root.json")));
+        init.extend(words(["--rings"], &policy));
+        init.extend(words(["--release-root"], &keys.join("release-root.json")));
         output(&programs.path("ringward-server"), init).await?;
         // Two people from the start: what needs a second person can be looked at.
         std::fs::write(data.join("seats"), "admin\nbea\n")?;
@@ -184,8 +186,8 @@ impl Demo {
         let secret = self.dir.join(format!("{name}.token"));
         write_private(&secret, token)?;
         let agent = self.programs.path("ringward-agent");
-        let mut enrol = args(["enroll", "--config"], &config);
-        enrol.extend(args(["--token-file"], &secret));
+        let mut enrol = words(["enroll", "--config"], &config);
+        enrol.extend(words(["--token-file"], &secret));
         output(&agent, enrol).await?;
         std::fs::remove_file(&secret)?;
         let running = self.run_agent(index)?;
@@ -201,7 +203,7 @@ impl Demo {
         Running::start(
             &name,
             &self.programs.path("ringward-agent"),
-            args(["run", "--config"], &config),
+            words(["run", "--config"], &config),
             &log,
         )
     }
@@ -285,7 +287,7 @@ impl Demo {
         let ctl = self.programs.path("ringwardctl");
         let releases = self.dir.join("releases");
         let key = self.dir.join("release-keys").join("release-1.key");
-        let mut sign = args(
+        let mut sign = words(
             [
                 "releases",
                 "sign",
@@ -299,8 +301,8 @@ impl Demo {
             ],
             &tree,
         );
-        sign.extend(args(["--key"], &key));
-        sign.extend(args(["--out"], &releases));
+        sign.extend(words(["--key"], &key));
+        sign.extend(words(["--out"], &releases));
         output(&ctl, sign).await?;
         let file = releases.join(format!("{}-{version}.release.json", self.package));
         let publish = context_args(
@@ -527,7 +529,7 @@ pub(super) fn start_server(programs: &Programs, dir: &Path) -> Result<Running> {
     let data = dir.join("server");
     let (program, words) = outlasting_a_full_disk(
         &programs.path("ringward-server"),
-        args(["run", "--data"], &data),
+        words(["run", "--data"], &data),
     );
     Running::start("ringward-server", &program, words, &dir.join("server.log"))
 }
@@ -573,31 +575,9 @@ pub(super) async fn reach(context: &Path) -> Result<Client> {
     .await
 }
 
-fn args<const N: usize>(words: [&str; N], path: &Path) -> Vec<OsString> {
-    words
-        .iter()
-        .map(OsString::from)
-        .chain([path.as_os_str().to_owned()])
-        .collect()
-}
-
-fn context_args<const N: usize>(context: &Path, words: [&str; N]) -> Vec<OsString> {
-    let context = [OsString::from("--context"), context.as_os_str().to_owned()];
-    context
+fn context_args<const N: usize>(context: &Path, rest: [&str; N]) -> Vec<OsString> {
+    words(["--context"], context)
         .into_iter()
-        .chain(words.iter().map(OsString::from))
+        .chain(rest.iter().map(OsString::from))
         .collect()
-}
-
-fn write_private(path: &Path, text: &str) -> Result<()> {
-    use std::io::Write as _;
-    use std::os::unix::fs::OpenOptionsExt as _;
-    let mut file = std::fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(path)?;
-    file.write_all(text.as_bytes())?;
-    Ok(())
 }

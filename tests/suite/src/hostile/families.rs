@@ -1,15 +1,14 @@
 //! What hostile and broken peers send: each family is one way to be a bad client.
 
 use super::h2::{END_HEADERS, END_STREAM, Line, PREFACE, field, frame, head, kind, message, tcp};
+use crate::hosts;
 use prost::Message as _;
 use ringward_agent::identity::Identity;
 use ringward_domain::limits::SIGNALS_PER_BATCH_MAX;
 use ringward_domain::observed::{AttemptObserved, Observed, PhaseObserved};
 use ringward_domain::session::{Begin, Heartbeat, RequestGrant, ToServer};
-use ringward_domain::signal::{Signal, SignalKind};
-use ringward_domain::{
-    BootId, Epoch, Generation, Millis, Nonce, ReleaseDigest, RolloutId, SignalSeq,
-};
+
+use ringward_domain::{Epoch, Generation, Millis, Nonce, ReleaseDigest, RolloutId};
 use ringward_wire::pb;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -108,6 +107,9 @@ const BURST: u64 = 32;
 /// How long a flood waits for room: far longer than a server that slows it to 50 messages a second
 /// lets 64 of them wait.
 const FLOOD_PATIENCE: Duration = Duration::from_secs(10);
+/// How long lines that only take up room are kept: holding on is the attack, so no state of the server
+/// tells that it is over.
+const HELD: Duration = Duration::from_millis(300);
 /// Streams that one connection tries to hold open.
 const STREAMS: usize = 1_000;
 
@@ -222,7 +224,7 @@ impl<'a> Attack<'a> {
             self.count(1);
             held.push(tcp);
         }
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        tokio::time::sleep(HELD).await;
         Ok(())
     }
 
@@ -235,7 +237,7 @@ impl<'a> Attack<'a> {
         } = self.target;
         let _line = Line::open(*agents, *from, stranger, true).await?;
         self.count(1);
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        tokio::time::sleep(HELD).await;
         Ok(())
     }
 
@@ -456,7 +458,9 @@ impl<'a> Attack<'a> {
         let answered =
             tokio::spawn(async move { while let Ok(Some(_)) = answers.message().await {} });
         while self.left > 0 && !answered.is_finished() {
-            let signals = (next..next + per_frame).map(flooding).collect();
+            let signals = (next..next + per_frame)
+                .map(|seq| hosts::change(seq, "flood"))
+                .collect();
             let sent = out.send(ToServer::Signals(signals).into());
             match tokio::time::timeout(FLOOD_PATIENCE, sent).await {
                 Ok(Ok(())) => self.count(1),
@@ -479,7 +483,7 @@ impl<'a> Attack<'a> {
             line.send(&bytes).await?;
             self.count(2);
         }
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        tokio::time::sleep(HELD).await;
         Ok(())
     }
 }
@@ -499,20 +503,6 @@ fn odd_frame(random: &mut fastrand::Rng) -> Vec<u8> {
         ),
         2 => frame(random.u8(0x10..), random.u8(..), 0, &[7; 30]),
         _ => frame(kind::WINDOW_UPDATE, 0, 0, &16_u32.to_be_bytes()),
-    }
-}
-
-fn flooding(seq: u64) -> Signal {
-    Signal {
-        seq: SignalSeq(seq),
-        kind: SignalKind::Change,
-        key: format!("flood:{seq}"),
-        boot: BootId([1; 16]),
-        at_boottime: Millis(seq),
-        release: None,
-        title: "one of very many".to_owned(),
-        signature: "flood".to_owned(),
-        evidence: "{}".to_owned(),
     }
 }
 

@@ -2,7 +2,7 @@
 //! counts its tries and starts the entry before it, and the guard takes the release back there.
 
 use super::early::tier;
-use super::story::{judge_silence, start, story};
+use super::story::{judge_silence, start, start_and_cut_off, story};
 use super::{HEALED_WITHIN, PATIENCE, enrol, healed};
 use crate::Options;
 use crate::control;
@@ -159,12 +159,7 @@ pub fn play(options: &Options) -> Result<String> {
     start(&control, "1.0")?;
     control.rollout_is("completed", PATIENCE)?;
 
-    start(&control, "1.1")?;
-    control.wait_for("a host that reboots into 1.1", PATIENCE, |control| {
-        let members = control.ctl(&["rollouts", "show", "--hosts"])?.to_string();
-        Ok(members.contains("rebooting").then_some(()))
-    })?;
-    guest.cable(false)?;
+    start_and_cut_off(&control, &mut guest)?;
     let guard = healed(&mut guest, installed)?;
     ensure!(
         guard.contains("the boot loader gave the release's entry up"),

@@ -32,12 +32,7 @@ pub fn play(options: &Options) -> Result<String> {
     control.rollout_is("completed", PATIENCE)?;
     guest.say("systemctl restart endpoint-shield")?;
 
-    start(&control, "1.1")?;
-    control.wait_for("a host that reboots into 1.1", PATIENCE, |control| {
-        let members = control.ctl(&["rollouts", "show", "--hosts"])?.to_string();
-        Ok(members.contains("rebooting").then_some(()))
-    })?;
-    guest.cable(false)?;
+    start_and_cut_off(&control, &mut guest)?;
     let guard = healed(&mut guest, running)?;
     let halted = control.rollout_is("halted", HEALED_WITHIN)?;
     judge_silence(&halted)?;
@@ -60,6 +55,16 @@ pub(super) fn start(control: &Control, version: &str) -> Result<()> {
     let release = format!("{PACKAGE}@{version}");
     control.ctl(&["rollouts", "start", &release, "--reason", "test", "--yes"])?;
     Ok(())
+}
+
+/// Starts 1.1, and takes the network away when the host reboots into it.
+pub(super) fn start_and_cut_off(control: &Control, guest: &mut Guest) -> Result<()> {
+    start(control, "1.1")?;
+    control.wait_for("a host that reboots into 1.1", PATIENCE, |control| {
+        let members = control.ctl(&["rollouts", "show", "--hosts"])?.to_string();
+        Ok(members.contains("rebooting").then_some(()))
+    })?;
+    guest.cable(false)
 }
 
 /// Nothing but silence was known when the rollout halted: the network was cut all the time.
